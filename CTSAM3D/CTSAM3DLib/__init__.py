@@ -1,0 +1,30 @@
+"""CT-SAM3D: segment any structure in a CT by clicking on it.
+
+    from CTSAM3DLib import Click, Segmenter, Volume
+
+    session = Segmenter.load().open(Volume.read("ct.nii.gz"))
+    result = session.segment([Click((-62.0, -18.0, 1104.5))])
+    result.mask.write("mask.nii.gz")
+
+Positions are LPS millimetres; arrays are z, y, x. Importing this package imports neither torch nor SimpleITK.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from CTSAM3DLib.clicks import Click
+    from CTSAM3DLib.session import Result, Segmenter, Session
+    from CTSAM3DLib.volume import Volume
+
+__all__ = ["Click", "Result", "Segmenter", "Session", "Volume"]
+
+_HOME = {"Click": "clicks", "Result": "session", "Segmenter": "session", "Session": "session", "Volume": "volume"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,0 +1,41 @@
+"""An output file that is there whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from CTSAM3DLib.errors import OutputError
+
+
+@contextmanager
+def writing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path with the same file name; it takes the place of `path` once the block has succeeded.
+
+    A failure leaves what was at `path` before. Raises OutputError where the system refuses to write.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist; create it or choose another.")
+    try:
+        # In the same folder, since only a rename within one file system is atomic.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+            temporary = Path(folder, path.name)
+            yield temporary
+            os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {_reason(error)}.") from error
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return "there is no permission to write in its folder, so choose another"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full, so free some space or choose another folder"
+    if isinstance(error, IsADirectoryError):
+        return "there is a folder of this name, so choose another name"
+    return f"{error.strerror or error}"

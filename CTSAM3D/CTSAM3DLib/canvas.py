@@ -1,0 +1,84 @@
+"""What is known of a structure so far: a sparse map of probabilities on the model grid that is never changed in place.
+
+Values are 0..255. Zero means that no patch has looked there yet; 1 and above are probabilities, 128 and above the mask.
+A canvas shares its tiles with the one that it was made from, so keeping one for every click costs little.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSAM3DLib.grid import PATCH, TileIndex
+
+Start = tuple[int, int, int]
+"""The first voxel (z, y, x) of a patch on the model grid; it may lie beyond the grid."""
+
+MASK = 128
+"""The least value that belongs to the mask; bringing a mask back to the CT uses the same half."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Tiles of 64³ voxels (z, y, x), uint8, read-only, by their index on the model grid."""
+
+    tiles: Mapping[TileIndex, NDArray[np.uint8]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def read(self, start: Start) -> NDArray[np.uint8]:
+        """The 64³ values from `start`; zero where nothing is known."""
+        patch = np.zeros((PATCH,) * 3, np.uint8)
+        for index, of_tile, of_patch in _pieces(start):
+            if index in self.tiles:
+                patch[of_patch] = self.tiles[index][of_tile]
+        return patch
+
+    def write(self, start: Start, patch: NDArray[np.uint8]) -> Canvas:
+        """A canvas with these 64³ values from `start`."""
+        tiles = dict(self.tiles)
+        for index, of_tile, of_patch in _pieces(start):
+            tile = tiles[index].copy() if index in tiles else np.zeros((PATCH,) * 3, np.uint8)
+            tile[of_tile] = patch[of_patch]
+            tile.flags.writeable = False
+            tiles[index] = tile
+        return Canvas(MappingProxyType(tiles))
+
+    def dense(self) -> tuple[NDArray[np.uint8], Start]:
+        """The values around the mask, one voxel more on every side, and the voxel of the model grid they start at."""
+        masked = [index for index, tile in self.tiles.items() if tile.max() >= MASK]
+        if not masked:
+            return np.zeros((0, 0, 0), np.uint8), (0, 0, 0)
+        low = np.min(masked, axis=0)
+        values = np.zeros((np.max(masked, axis=0) - low + 1) * PATCH, np.uint8)
+        for index, tile in self.tiles.items():
+            z, y, x = (np.array(index) - low) * PATCH
+            if min(z, y, x) >= 0 and np.all(np.array((z, y, x)) < values.shape):
+                values[z : z + PATCH, y : y + PATCH, x : x + PATCH] = tile
+        box = _box_of(values >= MASK, margin=1)
+        z, y, x = (int(n) * PATCH + axis.start for n, axis in zip(low, box, strict=True))
+        return values[box], (z, y, x)
+
+
+def _box_of(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty, and `margin` more where the array allows."""
+    box = []
+    for axis, size in enumerate(mask.shape):
+        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(max(int(there[0]) - margin, 0), min(int(there[-1]) + 1 + margin, size)))
+    return tuple(box)
+
+
+def _pieces(start: Start) -> Iterator[tuple[TileIndex, tuple[slice, ...], tuple[slice, ...]]]:
+    """Where a patch meets the tiles: tile index, slices of the tile, slices of the patch."""
+    first = [corner // PATCH for corner in start]
+    for step in itertools.product((0, 1), repeat=3):
+        z, y, x = (a + b for a, b in zip(first, step, strict=True))
+        shifts = [n * PATCH - corner for n, corner in zip((z, y, x), start, strict=True)]
+        if max(shifts) < PATCH:
+            of_tile = tuple(slice(max(0, -shift), min(PATCH, PATCH - shift)) for shift in shifts)
+            of_patch = tuple(slice(max(0, shift), min(PATCH, PATCH + shift)) for shift in shifts)
+            yield (z, y, x), of_tile, of_patch

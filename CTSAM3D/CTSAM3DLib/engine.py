@@ -1,0 +1,223 @@
+"""The network on a device: one thread, one precision, batches that shrink when memory runs out.
+
+One thread does all the work, because convolution plans are kept per thread and a device is not shared fairly by two.
+Arrays that go in and come out are numpy, (z, y, x); what `encode` returns stays on the device and is only handed back
+to `decode`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from CTSAM3DLib.errors import MemoryForecastError, ModelError
+from CTSAM3DLib.model.checkpoints import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+Features = list[torch.Tensor]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+GPU_BATCH = 8
+PRECISION_TOLERANCE = 0.005
+"""Share of voxels whose mask may differ between bfloat16 and float32 before float32 is used instead."""
+SAFETY = 1.2
+
+
+class Engine:
+    """Encodes, decodes and proposes with one trained model.
+
+    `device` is "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one. Raises ModelError for a device that
+    is not there and MemoryForecastError where the model would not fit.
+    """
+
+    def __init__(self, model: TrainedModel, device: str | None = None) -> None:
+        self.model = model
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
+        self._run(lambda: self._start(device))
+
+    @property
+    def device(self) -> str:
+        """Where the network is now; an out-of-memory error can have moved it to the CPU."""
+        return str(self._device)
+
+    @property
+    def precision(self) -> str:
+        """`float32` or `bfloat16`."""
+        return str(self._precision).removeprefix("torch.")
+
+    def encode(self, patch: NDArray[np.int16]) -> Features:
+        """HU of one patch to its levels; always one alone, so that a cached answer equals a fresh one to the bit."""
+        return self._run(lambda: self._in_batches(self._encode, [patch])[0])
+
+    def decode(
+        self, features: Sequence[Features], prompts: Sequence[NDArray[np.float32]]
+    ) -> list[tuple[NDArray[np.uint8], float]]:
+        """A (probability, quality) for each patch's features and prompts (3, 64, 64, 64).
+
+        Probabilities are rounded to 0..255 here, so that a mask does not depend on where it is kept or sent; quality
+        is the network's own estimate of the Dice of its mask.
+        """
+        return self._run(lambda: self._in_batches(self._decode, list(zip(features, prompts, strict=True))))
+
+    def propose(
+        self, patch: NDArray[np.int16], mask: NDArray[np.uint8], neighbours: Sequence[NDArray[np.int16]]
+    ) -> list[NDArray[np.float32]]:
+        """A heat map in each neighbour (HU) of where the structure masked (0..255) in a patch (HU) goes on."""
+        return self._run(lambda: self._in_batches(self._propose, [(patch, mask, other) for other in neighbours]))
+
+    def close(self) -> None:
+        """End the thread; the engine cannot be used afterwards."""
+        self._thread.shutdown()
+
+    def _run(self, work: Callable[[], Answer]) -> Answer:
+        return self._thread.submit(work).result()
+
+    # What follows runs on the engine's own thread.
+
+    def _start(self, device: str | None) -> None:
+        self._device = _chosen_device(device)
+        self._precision = torch.float32
+        self._batch = GPU_BATCH if self._device.type == "cuda" else 1
+        self._check_memory()
+        self._move_to(self._device)
+        if _computes_in_bfloat16(self._device) and self._bfloat16_agrees():
+            self._precision = torch.bfloat16
+
+    def _check_memory(self) -> None:
+        needed = memory_forecast(self.model, self._batch)
+        on_gpu = self._device.type == "cuda"
+        free = torch.cuda.mem_get_info(self._device)[0] if on_gpu else psutil.virtual_memory().available
+        if needed > free:
+            raise MemoryForecastError(
+                f"The model {self.model.info.name} needs about {needed / 2**30:.1f} GiB of memory on {self._device}, "
+                f"and {free / 2**30:.1f} GiB are free; close other programs or choose a smaller model."
+            )
+
+    def _move_to(self, device: torch.device) -> None:
+        self._device = device
+        network = self.model.network.to(device)
+        self._network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def _bfloat16_agrees(self) -> bool:
+        """Whether this processor's bfloat16 gives nearly the same mask on a made-up patch."""
+        rng = np.random.default_rng(0)
+        patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
+        prompts = rng.random((3, 64, 64, 64), np.float32)
+        answers = []
+        for precision in (torch.float32, torch.bfloat16):
+            self._precision = precision
+            features = self._on_device(lambda: self._network.encode(self._images([patch])))
+            answers.append(self._on_device(partial(self._decode, [(features, prompts)]))[0][0])
+        self._precision = torch.float32
+        difference = np.mean((answers[0] > 127) != (answers[1] > 127))
+        if difference > PRECISION_TOLERANCE:
+            logger.warning("bfloat16 changes %.1f %% of a mask here; float32 is used instead.", 100 * difference)
+        return bool(difference <= PRECISION_TOLERANCE)
+
+    def _on_device(self, work: Callable[[], Answer]) -> Answer:
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == torch.bfloat16),
+        ):
+            return work()
+
+    def _in_batches(self, work: Callable[[list[Item]], list[Answer]], items: list[Item]) -> list[Answer]:
+        """Work in batches; halve them, and at last leave the GPU, when memory runs out."""
+        answers: list[Answer] = []
+        while len(answers) < len(items):
+            batch = items[len(answers) : len(answers) + self._batch]
+            try:
+                answers += self._on_device(partial(work, batch))
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._use_less_memory(error)
+        return answers
+
+    def _use_less_memory(self, error: BaseException) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self._batch > 1:
+            self._batch //= 2
+            logger.warning("Out of memory; going on with %d patches at a time.", self._batch)
+        elif self._device.type != "cpu":
+            self._move_to(torch.device("cpu"))
+            self._precision = torch.float32
+            logger.warning("Out of memory on the GPU; going on with the CPU.")
+        else:
+            raise MemoryForecastError(
+                "There is not enough memory to segment one patch; close other programs or choose a smaller model."
+            ) from error
+
+    def _images(self, patches: Sequence[NDArray[np.int16]]) -> torch.Tensor:
+        low, high = self.model.info.window
+        hu = torch.from_numpy(np.stack(patches)[:, None]).to(self._device, torch.float32)
+        return ((hu.clamp(low, high) - low) / (high - low)).contiguous(memory_format=torch.channels_last_3d)
+
+    def _encode(self, batch: list[NDArray[np.int16]]) -> list[Features]:
+        return [self._network.encode(self._images([patch])) for patch in batch]
+
+    def _decode(self, batch: list[tuple[Features, NDArray[np.float32]]]) -> list[tuple[NDArray[np.uint8], float]]:
+        by_level = zip(*(features for features, _ in batch), strict=True)
+        levels = [torch.cat([level.to(self._device) for level in same]) for same in by_level]
+        prompts = torch.from_numpy(np.stack([prompts for _, prompts in batch])).to(self._device)
+        probability, quality = self._network.decode(levels, prompts.contiguous(memory_format=torch.channels_last_3d))
+        rounded = (probability[:, 0].float() * 255).round().to(torch.uint8).cpu().numpy()
+        return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))
+
+    def _propose(
+        self, batch: list[tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.int16]]]
+    ) -> list[NDArray[np.float32]]:
+        patches, masks, neighbours = zip(*batch, strict=True)
+        mask = torch.from_numpy(np.stack(masks)[:, None]).to(self._device, torch.float32) / 255
+        heat_maps = self._network.propose(self._images(patches), mask, self._images(neighbours))
+        return list(heat_maps[:, 0].float().cpu().numpy())
+
+
+def memory_forecast(model: TrainedModel, batch: int) -> int:
+    """Bytes that the weights and one batch will need, estimated from the widths of the decoder's grids."""
+    config = model.network.config
+    weights = sum(parameter.numel() for parameter in model.network.parameters()) * 4
+    voxels_times_channels = 64**3 * (3 * config.upscaled_widths[-1] + 8)
+    for index, side in enumerate((2, 4, 8, 16, 32)):
+        width = config.upscaled_widths[index - 1] if index else config.level_widths[-1]
+        voxels_times_channels += side**3 * (6 * width + 2 * config.prompt_widths[index])
+    return int(SAFETY * (weights + batch * voxels_times_channels * 4))
+
+
+def _chosen_device(name: str | None) -> torch.device:
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ModelError(f"'{name}' is not a device; use cpu, cuda or cuda:1.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ModelError(f"CT-SAM3D runs on cpu or cuda, not on '{name}'.")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(
+            f"There is no CUDA device '{name}' here ({torch.cuda.device_count()} found); use --device cpu."
+        )
+    return device
+
+
+def _computes_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Elsewhere oneDNN emulates bfloat16, which is slower than float32.
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Torch raises a plain RuntimeError when the CPU's allocator fails."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)

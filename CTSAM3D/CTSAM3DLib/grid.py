@@ -1,0 +1,169 @@
+"""The model grid: 1.5 mm, along the patient's axes; a CT sampled onto it tile by tile, and masks brought back.
+
+The network sees patches of 64³ voxels of 1.5 mm (paper, Implementation Details).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import ArrayLike, NDArray
+
+from CTSAM3DLib.geometry import Box, Geometry
+from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.volume_io import as_image
+
+SPACING_MM = 1.5
+PATCH = 64
+AIR_HU = -1024
+
+_HIGHEST_HU = 32767
+_HALF = 127.5  # probability 0.5 of 0..255
+_SLAB = 32  # slices brought back at a time, which bounds the memory
+
+TileIndex = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """Voxels of 1.5 mm along L, P, S; `origin` is voxel 0 in LPS mm, `shape` is z, y, x."""
+
+    origin: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def covering(cls, geometry: Geometry) -> ModelGrid:
+        """Return the smallest grid from the least corner of all voxel centres of a volume up to the greatest."""
+        corners = geometry.corners()
+        low, extent = corners.min(axis=0), np.ptp(corners, axis=0)
+        x, y, z = (int(n) + 1 for n in np.ceil(extent / SPACING_MM - 1e-6))  # rounding must not add a voxel
+        return cls((float(low[0]), float(low[1]), float(low[2])), (z, y, x))
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The same grid as a Geometry."""
+        return Geometry(self.shape, self.origin, (SPACING_MM,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+    def to_voxels(self, points_lps: ArrayLike) -> NDArray[np.float64]:
+        """Return the fractional voxel coordinates x, y, z of points in LPS mm; both (N, 3)."""
+        return self.geometry.to_ijk(points_lps)
+
+    def to_lps(self, voxels: ArrayLike) -> NDArray[np.float64]:
+        """Return the LPS mm of voxel coordinates x, y, z; both (N, 3)."""
+        return self.geometry.to_lps(voxels)
+
+    def has_tile(self, index: Sequence[int]) -> bool:
+        """Whether the tile (z, y, x), 64³ voxels from index * 64, holds any voxel of the grid."""
+        return all(0 <= n * PATCH < size for n, size in zip(index, self.shape, strict=True))
+
+
+class PatchSource(ABC):
+    """Patches of a model grid, assembled out of tiles that a subclass provides."""
+
+    grid: ModelGrid
+
+    @abstractmethod
+    def tile(self, index_zyx: TileIndex) -> NDArray[np.int16]:
+        """Return HU of the 64³ voxels (z, y, x) from index * 64; AIR_HU beyond the grid."""
+
+    def patch(self, start_zyx: Sequence[int]) -> NDArray[np.int16]:
+        """Return HU of the 64³ voxels (z, y, x) from any `start`; AIR_HU beyond the grid."""
+        patch = np.full((PATCH,) * 3, AIR_HU, np.int16)
+        first = [int(start) // PATCH for start in start_zyx]
+        for step in itertools.product((0, 1), repeat=3):
+            z, y, x = (a + b for a, b in zip(first, step, strict=True))
+            shifts = [n * PATCH - int(start) for n, start in zip((z, y, x), start_zyx, strict=True)]
+            if max(shifts) < PATCH and self.grid.has_tile((z, y, x)):
+                into = tuple(slice(max(0, shift), min(PATCH, PATCH + shift)) for shift in shifts)
+                out_of = tuple(slice(max(0, -shift), min(PATCH, PATCH - shift)) for shift in shifts)
+                patch[into] = self.tile((z, y, x))[out_of]
+        return patch
+
+
+class TileSampler(PatchSource):
+    """Tiles of a CT, interpolated linearly when first asked for and kept in a bounded cache. Safe across threads."""
+
+    def __init__(self, volume: Volume, capacity_bytes: int = 256 * 2**20) -> None:
+        self.grid = ModelGrid.covering(volume.geometry)
+        self._volume = volume
+        self._capacity = capacity_bytes // (PATCH**3 * np.dtype(np.int16).itemsize)
+        self._tiles: OrderedDict[TileIndex, NDArray[np.int16]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def tile(self, index_zyx: TileIndex) -> NDArray[np.int16]:
+        """Return HU of the 64³ voxels (z, y, x) from index * 64, read-only; AIR_HU outside the CT."""
+        with self._lock:
+            if index_zyx in self._tiles:
+                self._tiles.move_to_end(index_zyx)
+                return self._tiles[index_zyx]
+        tile = self._sample(index_zyx)
+        tile.flags.writeable = False
+        with self._lock:
+            self._tiles[index_zyx] = tile
+            while len(self._tiles) > self._capacity:
+                self._tiles.popitem(last=False)
+        return tile
+
+    def _sample(self, index_zyx: TileIndex) -> NDArray[np.int16]:
+        tile = np.full((PATCH,) * 3, AIR_HU, np.int16)
+        if not self.grid.has_tile(index_zyx):
+            return tile
+        z, y, x = (
+            slice(n * PATCH, min(n * PATCH + PATCH, n_all)) for n, n_all in zip(index_zyx, self.grid.shape, strict=True)
+        )
+        target = self.grid.geometry.crop((z, y, x))
+        ct = self._volume.geometry
+        box = ct.box_around(target.corners())
+        voxels = self._volume.array[box].astype(np.float32)
+        if voxels.size:
+            # Padding such as -3024 is air, and must not bleed into its neighbours.
+            image = as_image(np.clip(voxels, AIR_HU, _HIGHEST_HU), ct.crop(box))
+            values = _interpolate(image, target, outside=AIR_HU)
+            tile[tuple(slice(n) for n in target.shape)] = np.rint(values)
+        return tile
+
+
+def bring_back(
+    probability: NDArray[np.uint8], start_zyx: Sequence[int], grid: ModelGrid, geometry: Geometry
+) -> tuple[NDArray[np.uint8], Box]:
+    """Return the mask of a probability on a volume's own grid: (mask 0 or 1, its box as slices in z, y, x).
+
+    `probability` (z, y, x), 0..255 for 0..1, lies on `grid` at `start`, and is zero all around, so that a mask ends
+    half a model voxel beyond the last voxel above 0.5. Only the box of the volume that it can reach is computed.
+    """
+    padded = np.pad(probability, 1)
+    z, y, x = (slice(int(n) - 1, int(n) - 1 + size) for n, size in zip(start_zyx, padded.shape, strict=True))
+    source = grid.geometry.crop((z, y, x))
+    z, y, x = box = geometry.box_around(source.corners())
+    mask = np.zeros([axis.stop - axis.start for axis in box], np.uint8)
+    if mask.size:
+        image = as_image(padded, source)
+        for first in range(z.start, z.stop, _SLAB):
+            slab = slice(first, min(first + _SLAB, z.stop))
+            values = _interpolate(image, geometry.crop((slab, y, x)), outside=0)
+            mask[slab.start - z.start : slab.stop - z.start] = values >= _HALF
+    return mask, box
+
+
+def _interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[np.float32]:
+    """Return the image interpolated linearly at the voxel centres (z, y, x) of `target`."""
+    resampled = sitk.Resample(
+        image,
+        target.shape[::-1],
+        sitk.Transform(),
+        sitk.sitkLinear,
+        target.origin,
+        target.spacing,
+        target.direction,
+        outside,
+        sitk.sitkFloat32,
+    )
+    return sitk.GetArrayFromImage(resampled)

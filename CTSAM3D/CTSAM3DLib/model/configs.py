@@ -1,0 +1,83 @@
+"""Sizes of the networks: the paper's, and a thinner one of the same classes for computers without a GPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from CTSAM3DLib.errors import ModelError
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Every size of the network; the patch itself is always 64³ voxels of 1.5 mm."""
+
+    name: str
+    stem_width: int
+    encoder_widths: tuple[int, int, int, int]
+    encoder_blocks: tuple[int, int, int, int]
+    encoder_heads: tuple[int, int, int, int]
+    key_reductions: tuple[int, int, int, int]
+    """Stride by which the keys and values of each stage are thinned out before the attention."""
+    level_widths: tuple[int, int, int, int]
+    """Channels handed to the decoder at 16³, 8³, 4³ and 2³."""
+    upscaled_widths: tuple[int, int, int, int, int]
+    """Channels after each doubling of the decoder: at 4³, 8³, 16³, 32³ and 64³."""
+    prompt_widths: tuple[int, int, int, int, int]
+    """Hidden channels of the prompt convolutions at 2³, 4³, 8³, 16³ and 32³."""
+    quality_width: int
+    cross_patch_widths: tuple[int, int, int, int, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
+        """The inverse of `to_dict`; raises ModelError for missing or unknown sizes."""
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != expected:
+            odd = ", ".join(sorted(expected ^ set(values)))
+            raise ModelError(f"The model's configuration does not fit this version of CT-SAM3D (differs in: {odd}).")
+        sizes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**sizes)
+
+
+PAPER = NetworkConfig(
+    name="ctsam3d",
+    stem_width=48,
+    encoder_widths=(96, 192, 384, 768),
+    encoder_blocks=(1, 2, 6, 2),
+    encoder_heads=(1, 2, 4, 8),
+    key_reductions=(8, 4, 2, 1),
+    level_widths=(128, 128, 128, 256),
+    upscaled_widths=(128, 128, 128, 128, 64),
+    prompt_widths=(128, 128, 128, 128, 128),
+    quality_width=256,
+    cross_patch_widths=(16, 32, 64, 128, 256),
+)
+
+SMALL = NetworkConfig(
+    name="ctsam3d-small",
+    stem_width=24,
+    encoder_widths=(48, 80, 128, 128),
+    encoder_blocks=(1, 2, 2, 1),
+    encoder_heads=(1, 2, 4, 4),
+    key_reductions=(8, 4, 2, 1),
+    level_widths=(48, 48, 32, 32),
+    upscaled_widths=(32, 32, 32, 24, 4),
+    prompt_widths=(16, 16, 16, 16, 12),
+    quality_width=32,
+    cross_patch_widths=(8, 16, 24, 32, 48),
+)
+
+
+def config_named(name: str) -> NetworkConfig:
+    """The sizes of `ctsam3d` or `ctsam3d-small`; raises ModelError for any other name."""
+    configs = {config.name: config for config in (PAPER, SMALL)}
+    if name not in configs:
+        raise ModelError(f"There is no network called '{name}'; choose one of: {', '.join(configs)}.")
+    return configs[name]

@@ -1,0 +1,32 @@
+"""The cross-patch prompt network (paper, "Cross-Patch Prompt for Large Anatomy").
+
+Shown a clicked patch, its mask and a neighbouring patch, it says where in the neighbour the same structure goes on:
+a heat map that peaks at the centroid of the structure there and is flat where the structure is absent.
+"""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import UNet
+from torch import Tensor, nn
+
+from CTSAM3DLib.model.configs import NetworkConfig
+
+
+class CrossPatchNetwork(nn.Module):
+    """[patch, its mask, neighbour], each (batch, 1, 64, 64, 64), become a heat map in the neighbour."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.unet = UNet(
+            spatial_dims=3,
+            in_channels=3,
+            out_channels=1,
+            channels=config.cross_patch_widths,
+            strides=(2, 2, 2, 2),
+            num_res_units=2,
+        )
+
+    def forward(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
+        """The mask is thresholded at 0.5 first, as in training."""
+        return self.unet(torch.cat([image, (mask > 0.5).to(image.dtype), neighbour], dim=1))

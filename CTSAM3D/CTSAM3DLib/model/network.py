@@ -1,0 +1,39 @@
+"""CT-SAM3D in one class: encode a patch once, decode it at every click, propose where a structure goes on."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from CTSAM3DLib.model.configs import NetworkConfig, config_named
+from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
+from CTSAM3DLib.model.decoder import PromptDecoder
+from CTSAM3DLib.model.encoder import ImageEncoder
+
+
+class CTSAM3D(nn.Module):
+    """The network of the paper's Fig. 2. Images are CT patches of 1.5 mm voxels, LPS, scaled to [0, 1]."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = ImageEncoder(config)
+        self.decoder = PromptDecoder(config)
+        self.cross_patch = CrossPatchNetwork(config)
+
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³."""
+        return self.encoder(image)
+
+    def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels and prompts [previous, positive, negative] (batch, 3, 64, 64, 64) to (probability, quality)."""
+        logits, quality = self.decoder(levels, prompts)
+        return logits.sigmoid(), quality
+
+    def propose(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
+        """A heat map in the neighbour, (batch, 1, 64, 64, 64), of where the masked structure goes on."""
+        return self.cross_patch(image, mask, neighbour)
+
+
+def build(name: str) -> CTSAM3D:
+    """An untrained network by name: `ctsam3d`, the paper's, or `ctsam3d-small`."""
+    return CTSAM3D(config_named(name))

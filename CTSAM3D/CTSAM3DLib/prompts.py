@@ -1,0 +1,51 @@
+"""Clicks become Gaussian maps in a patch (paper, "Progressively and Spatially Aligned Prompt")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIGMA = 2.0
+RADIUS = 8
+
+
+def click_maps(
+    points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = 64
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(positive, negative) click maps of a patch, float32 (z, y, x), as the published code draws them.
+
+    `points_xyz` are voxel coordinates (n, 3) in the order x, y, z, truncated to whole voxels; a point outside the
+    patch writes the part of its cube that lies inside. `labels`: 1 positive, 0 negative, -1 no click. Within a map a
+    later click overwrites the cube of an earlier one.
+    """
+    blob = _gaussian_cube()
+    positive = np.zeros((size, size, size), np.float32)
+    negative = np.zeros_like(positive)
+    for point, label in zip(points_xyz, labels, strict=True):
+        if label == -1:
+            continue
+        target = positive if label == 1 else negative
+        centre_zyx = [int(value) for value in reversed(list(point))]
+        inside = tuple(slice(max(c - RADIUS, 0), max(min(c + RADIUS + 1, size), 0)) for c in centre_zyx)
+        of_blob = tuple(
+            slice(s.start - c + RADIUS, s.stop - c + RADIUS) for s, c in zip(inside, centre_zyx, strict=True)
+        )
+        if all(s.start < s.stop for s in inside):
+            target[inside] = blob[of_blob]
+    return _to_unit_range(positive), _to_unit_range(negative)
+
+
+def _gaussian_cube() -> NDArray[np.float32]:
+    """A Gaussian on a cube of 17³ voxels; values below machine precision of its peak are zero."""
+    offsets = np.arange(-RADIUS, RADIUS + 1, dtype=np.float64)
+    squared = offsets**2
+    cube = np.exp(-(squared[:, None, None] + squared[:, None] + squared) / (2 * SIGMA**2))
+    cube[cube < np.finfo(np.float64).eps * cube.max()] = 0
+    return cube.astype(np.float32)
+
+
+def _to_unit_range(click_map: NDArray[np.float32]) -> NDArray[np.float32]:
+    lowest, highest = click_map.min(), click_map.max()
+    return (click_map - lowest) / (highest - lowest) if highest > lowest else click_map
