@@ -52,7 +52,7 @@ def click_through(
             placed.append(Click((float(lps[0]), float(lps[1]), float(lps[2])), positive))
             begun = time.perf_counter()
             result = session.segment(placed, reach)
-            mask = result.mask.array > 0
+            mask = np.asarray(result.mask.array, bool)
             seconds = time.perf_counter() - begun
             figures = {
                 "dsc": dice(truth, mask),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
-from training.phantoms import anatomy_like
+from training.phantoms import anatomy_like, torso
 from training.real_volumes import AIR, BRIGHTEST, Foreground, RealVolume
 
 PATCH = 64
@@ -16,6 +16,11 @@ DEVIATION = 28
 """How far, in voxels on each axis, a patch centre strays from the anchor: below half a patch, so both hold it."""
 
 FEWEST_VOXELS = 30
+PIECES = ("supervoxels_merged", "intensity")
+"""Pseudo-labels to learn from; the finest supervoxels teach a network to answer a ball around every click."""
+
+TORSO_SHARE = 0.5
+"""Share of synthetic scenes that are whole torsos, whose organs have the sizes of real ones."""
 MIXTURE = {"real-labels": 0.55, "supervoxels": 0.25, "phantom": 0.2}
 
 Offset = tuple[int, int, int]
@@ -59,7 +64,7 @@ class RealSamples:
                 if name in annotated:
                     organs += rows
                     organ_weights.append(np.full(len(rows), structures**0.4))
-                elif rows:
+                elif rows and name in PIECES:
                     pieces += rows
                     sizes = np.sqrt(foreground.counts)
                     piece_weights.append(sizes / sizes.sum())
@@ -112,6 +117,9 @@ class PhantomSamples:
                 return sample
 
     def _scene(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Foreground]:
+        if rng.random() < TORSO_SHARE:
+            phantom = torso(int(rng.integers(2**31)), spacing=(1.5, 1.5, 1.5))
+            return np.asarray(phantom.ct.array, np.int16), phantom.labels, Foreground.of(phantom.labels)
         ct, label_map = anatomy_like(rng, (self._edge,) * 3)
         return ct, label_map, Foreground.of(label_map)
 

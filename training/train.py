@@ -23,10 +23,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from CTSAM3DLib.model import CTSAM3D, build
 from CTSAM3DLib.model.checkpoints import ModelInfo, save
-from training.real_volumes import prepare
 from training.recipe import Recipe
 from training.rounds import Batch, play
-from training.samples import PhantomSamples, RealSamples, Sample, augment, mixed
+from training.samples import Sample
+from training.stream import training_entries, training_stream
 
 CURVE_COLUMNS = ("step", "round", "loss", "dice", "heat_map_error", "learning_rate")
 
@@ -125,14 +125,11 @@ def main(
     """Train by a recipe, or go on with a run that was stopped."""
     recipe = Recipe.read(recipe_file)
     run.mkdir(parents=True, exist_ok=True)
-    listed = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    entries = [entry for entry in listed if entry["case"] not in recipe.held_out]
-    volumes = prepare(data, cache or run / "cache", [entry["case"] for entry in entries])
-    real, phantoms = RealSamples(volumes), PhantomSamples()
     trainer = Trainer(recipe, run)
     trainer.resume()
-    trainer.train(lambda rng: augment(mixed(rng, real, phantoms, recipe.shares), rng))
+    trainer.train(training_stream(recipe, data, cache or run / "cache"))
     trainer.save_state()
+    entries = training_entries(recipe, data)
     info = ModelInfo(
         name=recipe.network,
         window=recipe.window,

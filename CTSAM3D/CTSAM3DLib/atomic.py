@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,20 @@ def writing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {_reason(error)}.") from error
+
+
+def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = None) -> None:
+    """Raise OutputError unless a file of one of these endings can be written there without hurting `instead_of`."""
+    if not path.name.lower().endswith(tuple(formats)):
+        raise OutputError(f"{path.name} has an unknown ending; choose one of {', '.join(formats)}.")
+    if not path.parent.is_dir():
+        raise OutputError(f"The folder {path.parent} does not exist; create it or choose another.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; choose another name.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"There is no permission to write in the folder {path.parent}; choose another.")
+    if instead_of is not None and path.resolve() == instead_of.resolve():
+        raise OutputError(f"{path} is the CT itself; choose another name for the mask.")
 
 
 def _reason(error: OSError) -> str:

@@ -30,6 +30,8 @@ Answer = TypeVar("Answer")
 GPU_BATCH = 8
 PRECISION_TOLERANCE = 0.005
 """Share of voxels whose mask may differ between bfloat16 and float32 before float32 is used instead."""
+SCRATCH = 64 * 2**20
+"""Bytes that convolutions take for themselves, whatever the widths."""
 SAFETY = 1.2
 
 
@@ -192,7 +194,7 @@ def memory_forecast(model: TrainedModel, batch: int) -> int:
     for index, side in enumerate((2, 4, 8, 16, 32)):
         width = config.upscaled_widths[index - 1] if index else config.level_widths[-1]
         voxels_times_channels += side**3 * (6 * width + 2 * config.prompt_widths[index])
-    return int(SAFETY * (weights + batch * voxels_times_channels * 4))
+    return int(SAFETY * (weights + batch * voxels_times_channels * 4 + SCRATCH))
 
 
 def _chosen_device(name: str | None) -> torch.device:

@@ -25,6 +25,7 @@ from CTSAM3DLib.geometry import Box, Geometry
 from CTSAM3DLib.grid import PATCH, ModelGrid, PatchSource, TileSampler, bring_back
 from CTSAM3DLib.growth import Patch, depth_in_patch, grow
 from CTSAM3DLib.model.checkpoints import ModelInfo
+from CTSAM3DLib.models import load_model
 from CTSAM3DLib.prompts import click_maps
 from CTSAM3DLib.volume import Volume
 
@@ -105,8 +106,8 @@ class Session:
     def __init__(self, engine: Engine, source: PatchSource, geometry: Geometry) -> None:
         self.geometry = geometry
         self.grid = source.grid
-        self._engine = engine
-        self._source = source
+        self.engine = engine
+        self.source = source
         self._states: OrderedDict[tuple[Reach, tuple[Click, ...]], State] = OrderedDict()
         self._features: OrderedDict[Start, Features] = OrderedDict()
         self._lock = threading.Lock()
@@ -137,7 +138,7 @@ class Session:
 
     def result(self, clicks: tuple[Click, ...], reach: Reach, state: State, final: bool) -> Result:
         """A state with everything that a result says of itself."""
-        model = self._engine.model
+        model = self.engine.model
         return Result(
             clicks=clicks,
             reach=reach,
@@ -154,7 +155,7 @@ class Session:
     def features(self, start: Start) -> Features:
         """The encoder's levels of the patch at `start`, encoded once."""
         if start not in self._features:
-            self._features[start] = self._engine.encode(self._source.patch(start))
+            self._features[start] = self.engine.encode(self.source.patch(start))
             if len(self._features) > CACHED_FEATURES:
                 self._features.popitem(last=False)
         self._features.move_to_end(start)
@@ -222,16 +223,16 @@ class _Step:
 
     def propose(self, canvas: Canvas, start: Start, neighbours: Sequence[Start]) -> list[NDArray[np.float32]]:
         """What growth asks: heat maps of where the mask in a patch goes on."""
-        source = self._session._source
+        source = self._session.source
         images = [source.patch(neighbour) for neighbour in neighbours]
-        return self._session._engine.propose(source.patch(start), canvas.read(start), images)
+        return self._session.engine.propose(source.patch(start), canvas.read(start), images)
 
     def _decode(
         self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
     ) -> list[tuple[NDArray[np.uint8], float]]:
         features = [self._session.features(start) for start in starts]
         prompts = [self._prompts(canvas, start, point) for start, point in zip(starts, points, strict=True)]
-        return self._session._engine.decode(features, prompts)
+        return self._session.engine.decode(features, prompts)
 
     def _prompts(self, canvas: Canvas, start: Start, point: Start | None) -> NDArray[np.float32]:
         """[previous mask, positive, negative] of a patch: the canvas, a proposed point, and the user's clicks in it."""
@@ -293,8 +294,6 @@ class Segmenter:
 
         `window` is the HU window of published weights whose `config.py` is not at hand. Raises ModelError.
         """
-        from CTSAM3DLib.models import load_model
-
         return cls(Engine(load_model(model, weights, window), device))
 
     def open(self, volume: Volume) -> Session:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def load(path: Path | str, window: tuple[float, float] | None = None) -> Trained
     `window` replaces the HU window of the file; the published one needs it where `config.py` is absent. Raises
     ModelError for a missing file, a file of another kind, and missing, unknown or misshapen tensors.
     """
+    if window is not None and not -math.inf < window[0] < window[1] < math.inf:
+        raise ModelError(f"The HU window {window[0]:g} to {window[1]:g} is none; give two numbers, the lower first.")
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"There is no model file {path}; check the path.")
@@ -119,7 +122,8 @@ def _read_published(path: Path, window: tuple[float, float] | None) -> tuple[CTS
 
 def _filled(config: NetworkConfig, tensors: dict[str, Tensor], path: Path) -> CTSAM3D:
     """The network with these tensors; every tensor has to be there, in its shape, and no other."""
-    network = CTSAM3D(config)
+    with torch.device("meta"):  # every tensor is about to be replaced
+        network = CTSAM3D(config)
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     misshapen = sorted(k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape)
@@ -127,5 +131,5 @@ def _filled(config: NetworkConfig, tensors: dict[str, Tensor], path: Path) -> CT
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ModelError(f"{path} does not fit the network {config.name}: it {fault} tensors ({shown}).")
-    network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()})
+    network.load_state_dict({name: tensor.to(expected[name].dtype) for name, tensor in tensors.items()}, assign=True)
     return network
