@@ -72,10 +72,13 @@ class Engine:
         return self._run(lambda: self._in_batches(self._decode, list(zip(features, prompts, strict=True))))
 
     def propose(
-        self, patch: NDArray[np.int16], mask: NDArray[np.uint8], neighbours: Sequence[NDArray[np.int16]]
+        self,
+        patches: Sequence[NDArray[np.int16]],
+        masks: Sequence[NDArray[np.uint8]],
+        neighbours: Sequence[NDArray[np.int16]],
     ) -> list[NDArray[np.float32]]:
-        """A heat map in each neighbour (HU) of where the structure masked (0..255) in a patch (HU) goes on."""
-        return self._run(lambda: self._in_batches(self._propose, [(patch, mask, other) for other in neighbours]))
+        """A heat map in each neighbour (HU) of where the structure masked (0..255) in its patch (HU) goes on."""
+        return self._run(lambda: self._in_batches(self._propose, list(zip(patches, masks, neighbours, strict=True))))
 
     def close(self) -> None:
         """End the thread; the engine cannot be used afterwards."""

@@ -50,8 +50,10 @@ class Prompter(Protocol):
     ) -> list[NDArray[np.uint8]]:
         """Masks (0..255) of patches, prompted by the canvas, the user's clicks there and a proposed click."""
 
-    def propose(self, canvas: Canvas, start: Start, neighbours: Sequence[Start]) -> list[NDArray[np.float32]]:
-        """Heat maps in neighbours of where the mask in the patch at `start` goes on."""
+    def propose(
+        self, canvas: Canvas, starts: Sequence[Start], neighbours: Sequence[Start]
+    ) -> list[NDArray[np.float32]]:
+        """Heat maps in neighbours of where the masks in the patches that they are reached from go on."""
 
 
 def grow(
@@ -81,7 +83,8 @@ def grow(
         distance = _rings(grown) + 1
         for first in range(0, len(following), GROUP):
             group = following[first : first + GROUP]
-            points = [_proposed(prompter, canvas, found[neighbour], neighbour) for neighbour in group]
+            heat_maps = prompter.propose(canvas, [found[neighbour] for neighbour in group], group)
+            points = [_peak(heat_map, neighbour) for heat_map, neighbour in zip(heat_maps, group, strict=True)]
             for neighbour, answer in zip(group, prompter.answer(canvas, group, points), strict=True):
                 canvas = canvas.write(neighbour, depths.merge(neighbour, canvas, before, answer))
                 grown.append(Patch(neighbour, distance))
@@ -123,13 +126,12 @@ def _reaches_into(grid: ModelGrid, start: Start) -> bool:
     return all(s + overlap < size and s + STRIDE > 0 for s, size in zip(start, grid.shape, strict=True))
 
 
-def _proposed(prompter: Prompter, canvas: Canvas, start: Start, neighbour: Start) -> Start | None:
-    """The voxel of the model grid at the peak of the heat map, or None where there is no clear peak."""
-    (heat_map,) = prompter.propose(canvas, start, [neighbour])
+def _peak(heat_map: NDArray[np.float32], start: Start) -> Start | None:
+    """The voxel of the model grid at the peak of a heat map, or None where there is no clear peak."""
     peak = np.unravel_index(int(heat_map.argmax()), heat_map.shape)
     if heat_map[peak] < LEAST_PEAK:
         return None
-    z, y, x = (int(a + b) for a, b in zip(neighbour, peak, strict=True))
+    z, y, x = (int(a + b) for a, b in zip(start, peak, strict=True))
     return z, y, x
 
 

@@ -221,11 +221,16 @@ class _Step:
         """What growth asks: masks (0..255, never 0) of patches."""
         return [np.maximum(probability, 1) for probability, _ in self._decode(canvas, starts, points)]
 
-    def propose(self, canvas: Canvas, start: Start, neighbours: Sequence[Start]) -> list[NDArray[np.float32]]:
-        """What growth asks: heat maps of where the mask in a patch goes on."""
-        source = self._session.source
-        images = [source.patch(neighbour) for neighbour in neighbours]
-        return self._session.engine.propose(source.patch(start), canvas.read(start), images)
+    def propose(
+        self, canvas: Canvas, starts: Sequence[Start], neighbours: Sequence[Start]
+    ) -> list[NDArray[np.float32]]:
+        """What growth asks: heat maps of where the masks in patches go on."""
+        patch = self._session.source.patch
+        return self._session.engine.propose(
+            [patch(start) for start in starts],
+            [canvas.read(start) for start in starts],
+            [patch(neighbour) for neighbour in neighbours],
+        )
 
     def _decode(
         self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
