@@ -121,8 +121,8 @@ class Engine:
         answers = []
         for precision in (torch.float32, torch.bfloat16):
             self._precision = precision
-            features = self._on_device(lambda: self._network.encode(self._images([patch])))
-            answers.append(self._on_device(partial(self._decode, [(features, prompts)]))[0][0])
+            (features,) = self._in_batches(self._encode, [patch])
+            answers.append(self._in_batches(self._decode, [(features, prompts)])[0][0])
         self._precision = torch.float32
         difference = np.mean((answers[0] > 127) != (answers[1] > 127))
         if difference > PRECISION_TOLERANCE:

@@ -25,7 +25,7 @@ def coded_volume(shape=(100, 90, 80), case="coded"):
     labels[-1, -1, -1] = 9
     pieces = np.zeros(shape, np.uint16)
     pieces[20:50, 20:50, 20:50] = 300
-    maps = {"labels": labels, "supervoxels_fine": pieces}
+    maps = {"labels": labels, "supervoxels_merged": pieces}
     return RealVolume(case, ct, maps, {name: Foreground.of(array) for name, array in maps.items()})
 
 
