@@ -13,11 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTSAM3DLib import dicom_series, nifti
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.geometry import Geometry
-
-from . import dicom_series, nifti
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from CTSAM3DLib.errors import ModelError
 
@@ -26,6 +26,9 @@ class NetworkConfig:
     """Channels after each doubling of the decoder: at 4³, 8³, 16³, 32³ and 64³."""
     prompt_widths: tuple[int, int, int, int, int]
     """Hidden channels of the prompt convolutions at 2³, 4³, 8³, 16³ and 32³."""
+    prompt_resize: Literal["trilinear", "pooled"]
+    """How the prompt maps reach the coarser grids. The published network interpolates them, by which a click falls
+    between the samples of the coarsest grids; pooling keeps it on every grid."""
     quality_width: int
     cross_patch_widths: tuple[int, int, int, int, int]
 
@@ -56,6 +59,7 @@ PAPER = NetworkConfig(
     level_widths=(128, 128, 128, 256),
     upscaled_widths=(128, 128, 128, 128, 64),
     prompt_widths=(128, 128, 128, 128, 128),
+    prompt_resize="trilinear",
     quality_width=256,
     cross_patch_widths=(16, 32, 64, 128, 256),
 )
@@ -70,6 +74,7 @@ SMALL = NetworkConfig(
     level_widths=(48, 48, 32, 32),
     upscaled_widths=(32, 32, 32, 24, 4),
     prompt_widths=(16, 16, 16, 16, 12),
+    prompt_resize="pooled",
     quality_width=32,
     cross_patch_widths=(8, 16, 24, 32, 48),
 )

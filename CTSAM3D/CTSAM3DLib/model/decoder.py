@@ -81,11 +81,28 @@ class Upscale(nn.Sequential):
         super().__init__(nn.ConvTranspose3d(width, upscaled_width, 2, stride=2), ChannelNorm(upscaled_width), nn.GELU())
 
 
+def interpolated(prompts: Tensor) -> list[Tensor]:
+    """The prompt maps at 2³, 4³, 8³, 16³ and 32³, interpolated trilinearly as in the published network."""
+    sides = (2, 4, 8, 16, 32)
+    return [F.interpolate(prompts, size=(n, n, n), mode="trilinear", align_corners=False) for n in sides]
+
+
+def pooled(prompts: Tensor) -> list[Tensor]:
+    """The same grids; each voxel has the mean of the previous mask and the greatest of the click maps over its part."""
+    mask, clicks = prompts[:, :1], prompts[:, 1:]
+    maps: list[Tensor] = []
+    for _ in range(5):
+        mask, clicks = F.avg_pool3d(mask, 2), F.max_pool3d(clicks, 2)
+        maps.insert(0, torch.cat([mask, clicks], dim=1))
+    return maps
+
+
 class PromptDecoder(nn.Module):
     """Levels at 16³, 8³, 4³, 2³ and prompts (batch, 3, 64, 64, 64) become mask logits and an estimate of quality."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
+        self.prompt_resize = config.prompt_resize
         *skips, deepest = config.level_widths
         skip_widths = [*reversed(skips), 0, 0]
         self.blocks = nn.ModuleList()
@@ -108,8 +125,8 @@ class PromptDecoder(nn.Module):
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (batch, 1, 64, 64, 64) and quality (batch,)."""
         *skips, x = levels
-        for block, upscale in zip(self.blocks, self.upscales, strict=True):
-            resized = F.interpolate(prompts, size=x.shape[2:], mode="trilinear", align_corners=False)
+        resize = pooled if self.prompt_resize == "pooled" else interpolated
+        for block, upscale, resized in zip(self.blocks, self.upscales, resize(prompts), strict=True):
             x = upscale(block(x, resized))
             if skips:
                 x = torch.cat([x, skips.pop()], dim=1)
