@@ -153,7 +153,7 @@ def models(
         low, high = model.info.window
         size = f"{path.stat().st_size / 1e6:.1f} MB"
         structures = str(len(model.info.labels))
-        table.add_row(name, size, f"{low:g} to {high:g}", structures, model.info.licence, model.file_hash[:12])
+        table.add_row(name, size, f"{low:g} to {high:g}", structures, model.info.licence, model.file_hash[:8])
     Console().print(table)
 
 
