@@ -6,18 +6,14 @@ A canvas shares its tiles with the one that it was made from, so keeping one for
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.grid import PATCH, TileIndex
-
-Start = tuple[int, int, int]
-"""The first voxel (z, y, x) of a patch on the model grid; it may lie beyond the grid."""
+from CTSAM3DLib.grid import PATCH, Start, TileIndex, tiles_under
 
 MASK = 128
 """The least value that belongs to the mask; bringing a mask back to the CT uses the same half."""
@@ -32,7 +28,7 @@ class Canvas:
     def read(self, start: Start) -> NDArray[np.uint8]:
         """The 64³ values from `start`; zero where nothing is known."""
         patch = np.zeros((PATCH,) * 3, np.uint8)
-        for index, of_tile, of_patch in _pieces(start):
+        for index, of_tile, of_patch in tiles_under(start):
             if index in self.tiles:
                 patch[of_patch] = self.tiles[index][of_tile]
         return patch
@@ -40,7 +36,7 @@ class Canvas:
     def write(self, start: Start, patch: NDArray[np.uint8]) -> Canvas:
         """A canvas with these 64³ values from `start`."""
         tiles = dict(self.tiles)
-        for index, of_tile, of_patch in _pieces(start):
+        for index, of_tile, of_patch in tiles_under(start):
             tile = tiles[index].copy() if index in tiles else np.zeros((PATCH,) * 3, np.uint8)
             tile[of_tile] = patch[of_patch]
             tile.flags.writeable = False
@@ -70,15 +66,3 @@ def _box_of(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
         there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         box.append(slice(max(int(there[0]) - margin, 0), min(int(there[-1]) + 1 + margin, size)))
     return tuple(box)
-
-
-def _pieces(start: Start) -> Iterator[tuple[TileIndex, tuple[slice, ...], tuple[slice, ...]]]:
-    """Where a patch meets the tiles: tile index, slices of the tile, slices of the patch."""
-    first = [corner // PATCH for corner in start]
-    for step in itertools.product((0, 1), repeat=3):
-        z, y, x = (a + b for a, b in zip(first, step, strict=True))
-        shifts = [n * PATCH - corner for n, corner in zip((z, y, x), start, strict=True)]
-        if max(shifts) < PATCH:
-            of_tile = tuple(slice(max(0, -shift), min(PATCH, PATCH - shift)) for shift in shifts)
-            of_patch = tuple(slice(max(0, shift), min(PATCH, PATCH + shift)) for shift in shifts)
-            yield (z, y, x), of_tile, of_patch

@@ -9,7 +9,7 @@ import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,6 +30,8 @@ _HALF = 127.5  # probability 0.5 of 0..255
 _SLAB = 32  # slices brought back at a time, which bounds the memory
 
 TileIndex = tuple[int, int, int]
+Start = tuple[int, int, int]
+"""The first voxel (z, y, x) of a patch on the model grid; it may lie beyond the grid."""
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,25 @@ class PatchSource(ABC):
     def tile(self, index_zyx: TileIndex) -> NDArray[np.int16]:
         """Return HU of the 64³ voxels (z, y, x) from index * 64; AIR_HU beyond the grid."""
 
-    def patch(self, start_zyx: Sequence[int]) -> NDArray[np.int16]:
+    def patch(self, start: Start) -> NDArray[np.int16]:
         """Return HU of the 64³ voxels (z, y, x) from any `start`; AIR_HU beyond the grid."""
         patch = np.full((PATCH,) * 3, AIR_HU, np.int16)
-        first = [int(start) // PATCH for start in start_zyx]
-        for step in itertools.product((0, 1), repeat=3):
-            z, y, x = (a + b for a, b in zip(first, step, strict=True))
-            shifts = [n * PATCH - int(start) for n, start in zip((z, y, x), start_zyx, strict=True)]
-            if max(shifts) < PATCH and self.grid.has_tile((z, y, x)):
-                into = tuple(slice(max(0, shift), min(PATCH, PATCH + shift)) for shift in shifts)
-                out_of = tuple(slice(max(0, -shift), min(PATCH, PATCH - shift)) for shift in shifts)
-                patch[into] = self.tile((z, y, x))[out_of]
+        for index, of_tile, of_patch in tiles_under(start):
+            if self.grid.has_tile(index):
+                patch[of_patch] = self.tile(index)[of_tile]
         return patch
+
+
+def tiles_under(start: Start) -> Iterator[tuple[TileIndex, Box, Box]]:
+    """Yield the tiles that the 64³ voxels from `start` meet: index, the shared box in the tile, and in the patch."""
+    first = [corner // PATCH for corner in start]
+    for step in itertools.product((0, 1), repeat=3):
+        z, y, x = (a + b for a, b in zip(first, step, strict=True))
+        shifts = [n * PATCH - corner for n, corner in zip((z, y, x), start, strict=True)]
+        if max(shifts) < PATCH:
+            tile_z, tile_y, tile_x = (slice(max(0, -shift), min(PATCH, PATCH - shift)) for shift in shifts)
+            patch_z, patch_y, patch_x = (slice(max(0, shift), min(PATCH, PATCH + shift)) for shift in shifts)
+            yield (z, y, x), (tile_z, tile_y, tile_x), (patch_z, patch_y, patch_x)
 
 
 class TileSampler(PatchSource):

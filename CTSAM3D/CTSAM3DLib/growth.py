@@ -16,8 +16,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.canvas import MASK, Canvas, Start
-from CTSAM3DLib.grid import PATCH, ModelGrid
+from CTSAM3DLib.canvas import MASK, Canvas
+from CTSAM3DLib.grid import PATCH, ModelGrid, Start
 
 STRIDE = 48
 """Voxels from a patch to its neighbour: 16 of 64 overlap, which is what the neighbour is told of the mask."""

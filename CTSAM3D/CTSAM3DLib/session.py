@@ -17,12 +17,12 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.canvas import Canvas, Start
+from CTSAM3DLib.canvas import Canvas
 from CTSAM3DLib.clicks import Click, check_clicks
 from CTSAM3DLib.engine import Engine, Features
 from CTSAM3DLib.errors import Cancelled, CTSAM3DError
 from CTSAM3DLib.geometry import Box, Geometry
-from CTSAM3DLib.grid import PATCH, ModelGrid, PatchSource, TileSampler, bring_back
+from CTSAM3DLib.grid import PATCH, ModelGrid, PatchSource, Start, TileSampler, bring_back
 from CTSAM3DLib.growth import Patch, depth_in_patch, grow
 from CTSAM3DLib.model.checkpoints import ModelInfo
 from CTSAM3DLib.models import load_model
