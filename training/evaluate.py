@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.session import Reach, Segmenter, Session
+from CTSAM3DLib.session import Reach, Result, Segmenter, Session
 from CTSAM3DLib.volume import Volume
 from training.click_simulation import Voxel, first_click, next_click
 
@@ -37,31 +37,43 @@ def dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return 2 * int((truth & mask).sum()) / total if total else 1.0
 
 
+def simulate(
+    session: Session, truth: NDArray[np.bool_], first: Voxel, clicks: int, reach: Reach = "structure"
+) -> Iterator[tuple[Result, float, float]]:
+    """Click at a structure (z, y, x on the CT's grid), from its voxel `first` on, until no error is left.
+
+    Yields the result, its Dice and its seconds after each of at most `clicks` clicks.
+    """
+    geometry = session.geometry
+    rng = np.random.default_rng(0)  # not drawn from, since every further click is the deepest voxel of the error
+    placed: list[Click] = []
+    error: tuple[Voxel, bool] | None = (first, True)
+    while error is not None and len(placed) < clicks:
+        position, positive = error
+        placed.append(Click(tuple(geometry.to_lps(position[::-1])), positive))
+        begun = time.perf_counter()
+        result = session.segment(placed, reach)
+        mask = np.asarray(result.mask.array, bool)
+        seconds = time.perf_counter() - begun
+        yield result, dice(truth, mask), seconds
+        error = next_click(truth, mask, rng, spacing=geometry.spacing[::-1])
+
+
 def click_through(
     session: Session, truth: NDArray[np.bool_], clicks: int, rng: np.random.Generator, reach: Reach = "structure"
 ) -> Iterator[Row]:
-    """Click at a structure (z, y, x on the CT's grid) and yield the figures after each of `clicks` clicks."""
-    geometry = session.geometry
-    position: Voxel | None = first_click(truth, rng)
-    positive = True
-    placed: list[Click] = []
+    """The figures after each of `clicks` clicks, the first drawn by `rng`; carried forward when no error is left."""
     figures: Row = {}
+    answers = simulate(session, truth, first_click(truth, rng), clicks, reach)
     for count in range(1, clicks + 1):
-        if position is not None:
-            (lps,) = geometry.to_lps([position[::-1]])
-            placed.append(Click((float(lps[0]), float(lps[1]), float(lps[2])), positive))
-            begun = time.perf_counter()
-            result = session.segment(placed, reach)
-            mask = np.asarray(result.mask.array, bool)
-            seconds = time.perf_counter() - begun
+        if (answer := next(answers, None)) is not None:
+            result, score, seconds = answer
             figures = {
-                "dsc": dice(truth, mask),
+                "dsc": score,
                 "seconds": seconds,
                 "n_patches": len(result.patches),
                 "quality": result.quality,
             }
-            error = next_click(truth, mask, rng, spacing=geometry.spacing[::-1])
-            position, positive = error if error is not None else (None, True)
         yield {"n_clicks": count, **figures}
 
 

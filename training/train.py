@@ -10,7 +10,6 @@ import csv
 import hashlib
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ import typer
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.model import CTSAM3D, build
 from CTSAM3DLib.model.checkpoints import ModelInfo, save
 from training.recipe import Recipe
@@ -52,6 +52,8 @@ class Trainer:
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("dice {task.fields[dice]}"))
         with Progress(*columns) as progress, (self.run / "curve.csv").open("a", newline="") as curve_file:
             curve = csv.writer(curve_file)
+            if self.step == 0:
+                curve.writerow(CURVE_COLUMNS)
             task = progress.add_task("training", total=self.recipe.steps, completed=self.step, dice="?")
             self.model.train()
             while self.step < self.recipe.steps:
@@ -100,9 +102,8 @@ class Trainer:
             "generator": self.rng.bit_generator.state,
             "step": self.step,
         }
-        unfinished = self._state_file.with_suffix(".unfinished")
-        torch.save(state, unfinished)
-        os.replace(unfinished, self._state_file)
+        with writing_whole(self._state_file) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> None:
         """Go on from `state.pt` where there is one."""

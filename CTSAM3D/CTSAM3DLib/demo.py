@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,6 @@ from rich.table import Table
 
 from CTSAM3DLib import provenance
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.pictures import PALETTE, Overlay, three_planes
 from CTSAM3DLib.segmentation_io import Segment, write_segmentation
@@ -97,23 +95,14 @@ def click_at(session: Session, name: str, truth: NDArray[np.bool_], clicks: int)
     """Click at a structure (z, y, x on the CT's grid): its deepest point first, then that of the deepest error."""
     try:
         from training.click_simulation import next_click
-        from training.evaluate import dice
+        from training.evaluate import simulate
     except ModuleNotFoundError as missing:
         raise _not_installed(missing) from missing
-    geometry = session.geometry
-    rng = np.random.default_rng(0)  # not drawn from, since every click is the deepest voxel
-    placed: list[Click] = []
-    scores, seconds = [], []
-    mask: NDArray[np.bool_] = np.zeros_like(truth)
-    while len(placed) < clicks and (error := next_click(truth, mask, rng, geometry.spacing[::-1])) is not None:
-        (z, y, x), positive = error
-        placed.append(Click(tuple(geometry.to_lps((x, y, z))), positive))
-        begun = time.perf_counter()
-        result = session.segment(placed)
-        mask = result.mask.array.astype(bool)
-        seconds.append(time.perf_counter() - begun)
-        scores.append(dice(truth, mask))
-    return Clicked(name, result, tuple(scores), tuple(seconds))
+    deepest = next_click(truth, np.zeros_like(truth), np.random.default_rng(0), session.geometry.spacing[::-1])
+    if deepest is None:
+        raise VolumeError(f"{name} is empty; choose a structure that the label map holds.")
+    results, scores, seconds = zip(*simulate(session, truth, deepest[0], clicks), strict=True)
+    return Clicked(name, results[-1], scores, seconds)
 
 
 def _write_segmentation(done: list[Clicked], path: Path) -> None:

@@ -135,7 +135,7 @@ class TileSampler(PatchSource):
         if voxels.size:
             # Padding such as -3024 is air, and must not bleed into its neighbours.
             image = as_image(np.clip(voxels, AIR_HU, _HIGHEST_HU), ct.crop(box))
-            values = _interpolate(image, target, outside=AIR_HU)
+            values = interpolate(image, target, outside=AIR_HU)
             tile[tuple(slice(n) for n in target.shape)] = np.rint(values)
         return tile
 
@@ -157,12 +157,12 @@ def bring_back(
         image = as_image(padded, source)
         for first in range(z.start, z.stop, _SLAB):
             slab = slice(first, min(first + _SLAB, z.stop))
-            values = _interpolate(image, geometry.crop((slab, y, x)), outside=0)
+            values = interpolate(image, geometry.crop((slab, y, x)), outside=0)
             mask[slab.start - z.start : slab.stop - z.start] = values >= _HALF
     return mask, box
 
 
-def _interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[np.float32]:
+def interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[np.float32]:
     """Return the image interpolated linearly at the voxel centres (z, y, x) of `target`."""
     resampled = sitk.Resample(
         image,

@@ -76,11 +76,12 @@ def grow(
     visited = {start}
     grown: list[Patch] = []
     ring = [start]
-    while ring and (rings is None or _rings(grown) < rings) and len(grown) < most_patches:
+    distance = 0
+    while ring and (rings is None or distance < rings) and len(grown) < most_patches:
+        distance += 1
         found = _open_neighbours(ring, canvas, before, prompter.grid, visited)
         following = list(found)[: most_patches - len(grown)]
         visited.update(following)
-        distance = _rings(grown) + 1
         for first in range(0, len(following), GROUP):
             group = following[first : first + GROUP]
             heat_maps = prompter.propose(canvas, [found[neighbour] for neighbour in group], group)
@@ -91,10 +92,6 @@ def grow(
             check(canvas, grown)
         ring = following
     return canvas, grown
-
-
-def _rings(grown: Sequence[Patch]) -> int:
-    return max((patch.ring for patch in grown), default=0)
 
 
 def _open_neighbours(
@@ -139,7 +136,6 @@ class _Depths:
     """Which of several overlapping patches of one growth to believe: the one in which a voxel lies deepest."""
 
     def __init__(self, clicked: Start) -> None:
-        self._clicked = clicked
         self._canvas = Canvas().write(clicked, np.full((PATCH,) * 3, 255, np.uint8))
 
     def merge(self, start: Start, canvas: Canvas, before: Canvas, answer: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.grid import AIR_HU
+from CTSAM3DLib.grid import AIR_HU, interpolate
 from CTSAM3DLib.volume import Volume
 from CTSAM3DLib.volume_io import as_image
 
@@ -139,14 +138,7 @@ class _Plane:
         voxels = volume.array[box]
         if not voxels.size:
             return np.full(self.geometry.shape[1:], outside, np.float32)
-        resampler = sitk.ResampleImageFilter()
-        resampler.SetSize(self.geometry.shape[::-1])
-        resampler.SetOutputOrigin(self.geometry.origin)
-        resampler.SetOutputSpacing(self.geometry.spacing)
-        resampler.SetOutputDirection(self.geometry.direction)
-        resampler.SetDefaultPixelValue(outside)
-        resampler.SetOutputPixelType(sitk.sitkFloat32)
-        return sitk.GetArrayFromImage(resampler.Execute(as_image(voxels, volume.geometry.crop(box))))[0]
+        return interpolate(as_image(voxels, volume.geometry.crop(box)), self.geometry, outside)[0]
 
 
 def _centre(ct: Volume, masks: Sequence[Overlay], clicks: Sequence[Click]) -> NDArray[np.float64]:
