@@ -1,50 +1,94 @@
-"""Measure a model as a user would meet it: simulated clicks, whole structures, on the CT's own grid.
+"""Measure methods as a user would meet them: simulated clicks, whole structures, on the CT's own grid.
 
-`python -m training.evaluate DATA --output results.csv` reads a folder with a `dataset.json`. The first click is drawn
-uniformly in the structure, each next one is the middle of the deepest error in mm (paper, "Evaluation protocol").
-When no error is left, the score is carried forward. Every count of clicks is one line of the CSV.
+`python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
+a data set and writes a long CSV (`training.results` names its columns). The protocol is the paper's, and where the
+paper is silent, this:
+
+- **First click**: uniform over the voxels of the structure. It depends on the case, the label and the seed alone, so
+  every method gets the same one.
+- **Next click**: the deepest point of the method's own error. False negatives and false positives are measured apart
+  by the Euclidean distance, in mm on the CT's own grid, to the nearest voxel that is not in their set; what lies
+  beyond the CT is not. The greatest distance in either set wins and gives the sign. There is no connectivity: it is
+  the deepest point of all error, not that of the largest component. Ties go to the false negatives, then to the first
+  voxel in the order z, y, x.
+- **No error left**: no click is made, and the scores are carried forward.
+- **All clicks up to the largest N** are made; scores are taken and written at the N asked for.
+- **Left out**: empty structures, and those of fewer than `--fewest-voxels`; their number is told at the end.
+
+A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
+in each process.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import functools
+import itertools
+import multiprocessing
+import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from CTSAM3DLib.atomic import check_output
+from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.session import Reach, Result, Segmenter, Session
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.session import Reach
 from CTSAM3DLib.volume import Volume
+from training.anatomy import group_of
 from training.click_simulation import Voxel, first_click, next_click
+from training.datasets import CaseRecord, read_dataset
+from training.methods import METHODS, Answer, AnswerT, Method, MethodChoice, Opened
+from training.metrics import dice, nsd
+from training.results import NSD_COLUMNS, Row, append, picture, read, summary
 
-Row = dict[str, Any]
-COLUMNS = ("case", "label", "n_clicks", "dsc", "seconds", "n_patches", "gt_voxels", "quality")
+Key = tuple[str, str, int, int]
+"""What a line of one case is known by: run, label, seed, count of clicks."""
 
 
-def dice(truth: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    """Dice similarity coefficient of two masks of the same shape; 1 where both are empty."""
-    total = int(truth.sum()) + int(mask.sum())
-    return 2 * int((truth & mask).sum()) / total if total else 1.0
+@dataclass(frozen=True)
+class Plan:
+    """What is asked of every case."""
+
+    dataset: str
+    counts: tuple[int, ...] = (1, 3, 5, 7, 9)
+    """Counts of clicks to write, rising."""
+    labels: tuple[str, ...] = ()
+    """Names of structures; all when empty."""
+    seeds: int = 1
+    fewest_voxels: int = 100
+
+
+@dataclass(frozen=True)
+class CaseDone:
+    """What one method did at one case: its new lines, and how many structures were too small."""
+
+    run: str
+    rows: list[Row]
+    left_out: int
 
 
 def simulate(
-    session: Session, truth: NDArray[np.bool_], first: Voxel, clicks: int, reach: Reach = "structure"
-) -> Iterator[tuple[Result, float, float]]:
+    opened: Opened[AnswerT], truth: NDArray[np.bool_], first: Voxel, clicks: int
+) -> Iterator[tuple[AnswerT, float, float]]:
     """Click at a structure (z, y, x on the CT's grid), from its voxel `first` on, until no error is left.
 
-    Yields the result, its Dice and its seconds after each of at most `clicks` clicks.
+    Yields the answer, its Dice and its seconds after each of at most `clicks` clicks.
     """
-    geometry = session.geometry
+    geometry = opened.geometry
     rng = np.random.default_rng(0)  # not drawn from, since every further click is the deepest voxel of the error
     placed: list[Click] = []
     error: tuple[Voxel, bool] | None = (first, True)
@@ -52,76 +96,209 @@ def simulate(
         position, positive = error
         placed.append(Click(tuple(geometry.to_lps(position[::-1])), positive))
         begun = time.perf_counter()
-        result = session.segment(placed, reach)
-        mask = np.asarray(result.mask.array, bool)
+        answer = opened.segment(placed)
+        mask = np.asarray(answer.mask.array, bool)
         seconds = time.perf_counter() - begun
-        yield result, dice(truth, mask), seconds
+        yield answer, dice(truth, mask), seconds
         error = next_click(truth, mask, rng, spacing=geometry.spacing[::-1])
 
 
 def click_through(
-    session: Session, truth: NDArray[np.bool_], clicks: int, rng: np.random.Generator, reach: Reach = "structure"
+    opened: Opened[Answer], truth: NDArray[np.bool_], counts: Sequence[int], rng: np.random.Generator
 ) -> Iterator[Row]:
-    """The figures after each of `clicks` clicks, the first drawn by `rng`; carried forward when no error is left."""
-    figures: Row = {}
-    answers = simulate(session, truth, first_click(truth, rng), clicks, reach)
-    for count in range(1, clicks + 1):
-        if (answer := next(answers, None)) is not None:
-            result, score, seconds = answer
-            figures = {
-                "dsc": score,
-                "seconds": seconds,
-                "n_patches": len(result.patches),
-                "quality": result.quality,
-            }
-        yield {"n_clicks": count, **figures}
+    """The figures at each of the rising `counts` of clicks, the first click drawn by `rng`."""
+    answers = simulate(opened, truth, first_click(truth, rng), counts[-1])
+    latest = next(answers)
+    clicked = True
+    for count in range(1, counts[-1] + 1):
+        if count in counts:
+            no_click = {} if clicked else {"seconds": "", "click_ijk": "", "click_sign": ""}
+            yield {"n_clicks": count, **_figures(opened, truth, *latest), **no_click}
+        following = next(answers, None)
+        clicked, latest = following is not None, following or latest
+
+
+def _figures(opened: Opened[Answer], truth: NDArray[np.bool_], answer: Answer, score: float, seconds: float) -> Row:
+    geometry, last = opened.geometry, answer.clicks[-1]
+    distances = nsd(truth, np.asarray(answer.mask.array, bool), geometry.spacing[::-1])
+    return {
+        "dsc": round(score, 5),
+        **{column: round(value, 5) for column, value in zip(NSD_COLUMNS, distances, strict=True)},
+        "seconds": round(seconds, 4),
+        "n_patches": "" if answer.patches is None else len(answer.patches),
+        "quality": "" if answer.quality is None else round(answer.quality, 4),
+        "click_ijk": " ".join(str(int(index)) for index in np.rint(geometry.to_ijk(last.position))),
+        "click_sign": "+" if last.positive else "-",
+    }
+
+
+def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: frozenset[Key]) -> CaseDone:
+    """Run one method over the structures of a case, but those whose lines are all `known`. Raises CTSAM3DError."""
+    method = _loaded(choice)
+    ct = Volume.read(record.ct)
+    maps = record.label_maps(ct)
+    sizes = {part: _sizes(labels) for part, labels in maps.items()}
+    large = [
+        (part, value, name)
+        for part, value, name in _wanted(record, plan)
+        if sizes[part].get(value, 0) >= plan.fewest_voxels
+    ]
+    opened: Opened[Answer] | None = None
+    mm3 = float(np.prod(ct.geometry.spacing))
+    rows: list[Row] = []
+    for (part, value, name), seed in itertools.product(large, range(plan.seeds)):
+        counts = [count for count in plan.counts if (method.run, name, seed, count) not in known]
+        if not counts:
+            continue
+        opened = opened or method.open(ct)
+        voxels = sizes[part][value]
+        of_structure = {
+            **{"run": method.run, "method": method.name, "dataset": plan.dataset, "split": record.split},
+            **{"case": record.case, "label": name, "group": group_of(name), "seed": seed},
+            **{"gt_voxels": voxels, "gt_mm3": round(voxels * mm3, 1)},
+        }
+        rng = np.random.default_rng([seed, zlib.crc32(f"{record.case}/{name}".encode())])
+        rows += [{**of_structure, **line} for line in click_through(opened, maps[part].array == value, counts, rng)]
+    return CaseDone(method.run, rows, len(_wanted(record, plan)) - len(large))
+
+
+def _wanted(record: CaseRecord, plan: Plan) -> list[tuple[str, int, str]]:
+    """The structures of a case that the plan asks for: which label map, value in it, name."""
+    maps = {"labels": record.labels, "tissue": record.tissues}
+    return [
+        (part, value, name)
+        for part, names in maps.items()
+        for value, name in names.items()
+        if not plan.labels or name in plan.labels
+    ]
+
+
+def _sizes(labels: Volume) -> dict[int, int]:
+    """How many voxels each value of a label map has, counted slice by slice to spare memory."""
+    highest = int(labels.array.max())
+    counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in labels.array)
+    return dict(enumerate(np.asarray(counts).tolist()))
+
+
+@functools.cache
+def _loaded(choice: MethodChoice) -> Method:
+    """Each process loads a method once."""
+    return choice.load()
+
+
+def _share_cores(processes: int) -> None:
+    """Keep the threads of one of several processes to its share of the cores."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    torch.set_num_threads(threads)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+
+
+Task = tuple[MethodChoice, CaseRecord, Plan, frozenset[Key]]
+
+
+def run_all(tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, CaseDone]]:
+    """Yield every task with what was done, as soon as it is; in this process when `processes` is 1."""
+    if processes == 1:
+        yield from ((task, evaluate_case(*task)) for task in tasks)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
+    with ProcessPoolExecutor(processes, spawn, initializer=_share_cores, initargs=(processes,)) as pool:
+        futures = {pool.submit(evaluate_case, *task): task for task in tasks}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def main(
-    data: Path,
-    output: Annotated[Path, typer.Option(help="The CSV to write.")],
-    case: Annotated[list[str] | None, typer.Option(help="Cases to use; default all that have labels.")] = None,
-    clicks: Annotated[int, typer.Option(help="How many clicks each structure gets.")] = 5,
-    model: Annotated[str, typer.Option(help="A bundled model.")] = "ctsam3d-small",
+    dataset: Path,
+    output: Annotated[Path, typer.Option(help="The CSV to write, or to go on with.")],
+    clicks: Annotated[str, typer.Option(help="Counts of clicks to score, with commas.")] = "1,3,5,7,9",
+    method: Annotated[list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; may be repeated.")] = None,
+    model: Annotated[str, typer.Option(help="A bundled model, for the method ctsam3d.")] = "ctsam3d-small",
     weights: Annotated[str | None, typer.Option(help="A file of weights instead.")] = None,
-    reach: Annotated[Reach, typer.Option(help="How far a click acts.")] = "structure",
-    fewest_voxels: Annotated[int, typer.Option(help="Smaller structures are left out.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the first clicks.")] = 0,
+    reach: Annotated[Reach, typer.Option(help="How far a click of ctsam3d acts.")] = "structure",
+    case: Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Structures to use; default all. May be repeated.")] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="How many first clicks each structure gets, one after another.")
+    ] = 1,
+    fewest_voxels: Annotated[int, typer.Option(min=1, help="Smaller structures are left out.")] = 100,
+    processes: Annotated[int, typer.Option(min=1, help="How many cases to run at a time.")] = 1,
+    picture_file: Annotated[Path | None, typer.Option("--picture", help="Draw Dice against clicks, a PNG.")] = None,
 ) -> None:
-    """Write one line per case, structure and count of clicks, and print the mean Dice."""
-    segmenter = Segmenter.load(model, weights)
-    entries = json.loads((data / "dataset.json").read_text(encoding="utf-8"))
-    chosen = [entry for entry in entries if entry.get("label") and (not case or entry["case"] in case)]
-    rows: list[Row] = []
-    with output.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        for entry in chosen:
-            session = segmenter.open(Volume.read(data / entry["ct"]))
-            labels = Volume.read(data / entry["label"]).array
-            for value, label in track(entry["labels"].items(), entry["case"], console=Console(stderr=True)):
-                truth = labels == int(value)
-                voxels = int(truth.sum())
-                if voxels < fewest_voxels:
-                    continue
-                rng = np.random.default_rng([seed, zlib.crc32(f"{entry['case']}/{label['name']}".encode())])
-                for figures in click_through(session, truth, clicks, rng, reach):
-                    rows.append({"case": entry["case"], "label": label["name"], "gt_voxels": voxels, **figures})
-                    writer.writerow(rows[-1])
-            file.flush()
-    Console().print(summary(rows, clicks))
+    """Score methods by simulated clicks, and print their mean Dice and NSD."""
+    check_output(output, (".csv",))
+    if picture_file is not None:
+        check_output(picture_file, (".png", ".pdf", ".svg"))
+    plan = Plan(dataset.resolve().name, _counts(clicks), tuple(label or ()), seeds, fewest_voxels)
+    records = _chosen(read_dataset(dataset), case, plan)
+    choices = [MethodChoice(name, model, weights, reach) for name in dict.fromkeys(method or METHODS[:1])]
+    lines, left_out = _run(choices, records, plan, processes, output)
+    Console().print(summary(lines))
+    typer.echo(f"{left_out} structures of fewer than {fewest_voxels} voxels were left out.")
+    if picture_file is not None:
+        picture(lines, picture_file)
 
 
-def summary(rows: list[Row], clicks: int) -> Table:
-    """Mean Dice over the structures of each case, by the number of clicks."""
-    table = Table("case", "structures", *(f"Dice @{n}" for n in range(1, clicks + 1)), "s per click")
-    for case in dict.fromkeys(row["case"] for row in rows):
-        of_case = [row for row in rows if row["case"] == case]
-        means = [np.mean([row["dsc"] for row in of_case if row["n_clicks"] == n]) for n in range(1, clicks + 1)]
-        seconds = np.median([row["seconds"] for row in of_case])
-        table.add_row(case, str(len(of_case) // clicks), *(f"{mean:.3f}" for mean in means), f"{seconds:.2f}")
-    return table
+def _run(
+    choices: Sequence[MethodChoice], records: Sequence[CaseRecord], plan: Plan, processes: int, output: Path
+) -> tuple[pd.DataFrame, int]:
+    """Complete the CSV; return its lines that were asked for, and how many structures were left out."""
+    before = read(output)
+    known = {
+        case: frozenset(zip(lines["run"], lines["label"], lines["seed"], lines["n_clicks"], strict=True))
+        for case, lines in before[before["dataset"] == plan.dataset].groupby("case")
+    }
+    tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
+    runs: set[str] = set()
+    left_out: dict[str, int] = {}
+    done = run_all(tasks, min(processes, len(tasks)))
+    for (_, record, *_), result in track(done, "evaluating", len(tasks), console=Console(stderr=True)):
+        runs.add(result.run)
+        left_out[record.case] = result.left_out
+        if result.rows:
+            append(output, result.rows)
+    lines = read(output)
+    asked = (
+        lines["run"].isin(runs)
+        & (lines["dataset"] == plan.dataset)
+        & lines["case"].isin([record.case for record in records])
+        & (lines["label"].isin(plan.labels) | (not plan.labels))
+        & lines["n_clicks"].isin(plan.counts)
+        & (lines["seed"] < plan.seeds)
+        & (lines["gt_voxels"] >= plan.fewest_voxels)
+    )
+    if not asked.any():
+        raise CTSAM3DError(f"No structure has {plan.fewest_voxels} voxels or more; choose others.")
+    return lines[asked], sum(left_out.values())
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(sorted({int(part) for part in text.split(",")}))
+    except ValueError:
+        counts = ()
+    if not counts or counts[0] < 1:
+        raise CTSAM3DError(f'"{text}" does not count clicks; write whole numbers from 1 on, like 1,3,5,7,9.')
+    return counts
+
+
+def _chosen(records: Sequence[CaseRecord], cases: Sequence[str] | None, plan: Plan) -> list[CaseRecord]:
+    """The records of these cases (all by default) that have a wanted label."""
+    unknown = sorted(set(cases or ()) - {record.case for record in records})
+    if unknown:
+        raise CTSAM3DError(f"{plan.dataset} has no case {', '.join(unknown)}; see its list of cases.")
+    chosen = [record for record in records if not cases or record.case in cases]
+    names = sorted({name for record in chosen for name in record.names})
+    if absent := sorted(set(plan.labels) - set(names)):
+        raise CTSAM3DError(f"No chosen case has the label {', '.join(absent)}; choose among: {', '.join(names)}.")
+    chosen = [record for record in chosen if _wanted(record, plan)]
+    if not chosen:
+        raise CTSAM3DError(f"No chosen case of {plan.dataset} has labels; choose other cases.")
+    return chosen
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(lambda: typer.run(main))

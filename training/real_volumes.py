@@ -1,27 +1,38 @@
-"""Real CTs and their label maps on the model's 1.5 mm grid, prepared once and then read from a cache."""
+"""Real CTs and their label maps on the grid of the network, prepared once and then read from a cache."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cc3d
 import numpy as np
 import SimpleITK as sitk
+from rich.console import Console
+from rich.progress import track
+from scipy.ndimage import find_objects
 
-from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import OutputError, VolumeError
+from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.grid import PAPER_SPACING, interpolate, shrunk
+from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.volume_io import as_image
+from training.datasets import CaseRecord
 from training.supervoxels import pseudo_labels
 
-SPACING = 1.5
 AIR, BRIGHTEST = -1024, 3071
-MARGIN = 10
-PREPARATION = "2"
+MARGIN_MM = 15.0
+"""Around the body."""
+BORDER = 8
+"""Voxels around a label that its smoothing reaches."""
+PREPARATION = "4"
 """Raise whenever a prepared case would come out differently, so that no stale cache is used."""
 
 
@@ -32,10 +43,11 @@ class Foreground:
     labels: np.ndarray
     counts: np.ndarray
     starts: np.ndarray
+    stops: np.ndarray
     voxels: np.ndarray
 
     @classmethod
-    def of(cls, label_map: np.ndarray, limit: int = 20_000) -> Foreground:
+    def of(cls, label_map: np.ndarray, limit: int = 4_000) -> Foreground:
         """Return the foreground of a label map; at most `limit` voxels of each label, drawn with a fixed seed."""
         flat = label_map.ravel()
         voxels = np.random.default_rng(0).permutation(np.flatnonzero(flat).astype(np.uint32))
@@ -44,24 +56,29 @@ class Foreground:
         labels, starts, counts = np.unique(flat[voxels], return_index=True, return_counts=True)
         kept = np.minimum(counts, limit)
         pieces = [voxels[start : start + count] for start, count in zip(starts, kept, strict=True)]
-        stops = np.concatenate([[0], np.cumsum(kept)])
-        return cls(labels, counts, stops, np.concatenate(pieces) if pieces else voxels)
+        stops = np.cumsum(kept)
+        return cls(labels, counts, stops - kept, stops, np.concatenate(pieces) if pieces else voxels)
+
+    def only(self, labels: Iterable[int]) -> Foreground:
+        """Return the foreground of some of the labels."""
+        rows = np.isin(self.labels, list(labels))
+        return Foreground(self.labels[rows], self.counts[rows], self.starts[rows], self.stops[rows], self.voxels)
 
     def draw(self, row: int, rng: np.random.Generator) -> int:
         """Return the flat index of a random voxel of `labels[row]`."""
-        return int(self.voxels[rng.integers(self.starts[row], self.starts[row + 1])])
+        return int(self.voxels[rng.integers(self.starts[row], self.stops[row])])
 
 
 @dataclass(frozen=True)
 class RealVolume:
-    """One CT on an LPS grid of 1.5 mm, cropped to the body.
+    """One CT on an isotropic LPS grid, cropped to the body; its arrays are memory-mapped.
 
     Attributes:
-        case: its name in `dataset.json`.
+        case: its name in the data set.
         ct: int16 HU, (z, y, x), within [-1024, 3071].
-        labels: label maps of the same shape: "labels" and "tissue" where the data have them (uint8), and the
+        labels: label maps of the same shape: "labels" and "tissue" where the data have them (uint8 or uint16), and the
             pseudo-labels of `training.supervoxels` (uint16).
-        foreground: for each label map, where its labels lie.
+        foreground: for each label map, where its labels lie; of "labels" and "tissue", the named ones only.
 
     """
 
@@ -71,106 +88,197 @@ class RealVolume:
     foreground: dict[str, Foreground]
 
 
-def prepare(data_folder: Path, cache_folder: Path, cases: Iterable[str] | None = None) -> list[RealVolume]:
-    """Return the cases of `data_folder` (all, or those named), made ready in `cache_folder` where they are not yet.
+def prepare(
+    records: Sequence[CaseRecord],
+    cache_folder: Path,
+    spacing: float = PAPER_SPACING,
+    pseudo: bool = True,
+    jobs: int = 1,
+    progress: bool = False,
+) -> list[RealVolume]:
+    """Return the volumes of the records, made ready in `cache_folder` where they are not yet.
 
-    Arrays are memory-mapped, so a volume costs memory only where it is read.
+    Args:
+        records: the cases of `training.datasets.read_dataset`, or some of them.
+        cache_folder: has one folder a case, named by its contents and how it was prepared; made where it is not there.
+        spacing: of the isotropic grid, in mm.
+        pseudo: also find pseudo-labels.
+        jobs: how many processes prepare.
+        progress: show a bar on stderr.
 
     Raises:
-        VolumeError: there is no `dataset.json`, a named case is not in it, or a file cannot be read.
+        VolumeError: files that cannot be read or do not fit each other; the other cases are prepared before.
+        OutputError: the cache cannot be written.
 
     """
-    data_folder = Path(data_folder)
+    cache_folder = Path(cache_folder)
+    step = partial(_prepared_or_reason, cache_folder=cache_folder, spacing=spacing, pseudo=pseudo)
+    each = _each(step, records, jobs)
+    results = list(track(each, "preparing", len(records), console=Console(stderr=True), disable=not progress))
+    folders = [result for result in results if isinstance(result, Path)]
+    reasons = [str(result) for result in results if isinstance(result, VolumeError)]
+    if reasons:
+        raise VolumeError(f"{len(reasons)} of {len(records)} cases cannot be used: {' '.join(reasons[:3])}")
+    return [_load(record, folder) for record, folder in zip(records, folders, strict=True)]
+
+
+def content_hash(record: CaseRecord, cache_folder: Path) -> str:
+    """Return `record.content_hash()`, remembered in the cache by path, size and time of change of its files.
+
+    Raises VolumeError where a file cannot be read, OutputError where the cache cannot be written.
+    """
     try:
-        entries = {entry["case"]: entry for entry in json.loads((data_folder / "dataset.json").read_text())}
-    except FileNotFoundError as error:
-        raise VolumeError(f"{data_folder} holds no dataset.json; name the folder that does.") from error
-    wanted = list(entries) if cases is None else list(cases)
-    if unknown := [case for case in wanted if case not in entries]:
-        raise VolumeError(f"dataset.json lists no case {', '.join(unknown)}; it has {', '.join(entries)}.")
-    return [_prepared(entries[case], data_folder, Path(cache_folder)) for case in wanted]
+        stamps = [(part, str(path.resolve()), path.stat()) for part, path in record.files().items()]
+    except OSError as error:
+        raise VolumeError(f"{error.filename} cannot be read ({error.strerror}); restore the file.") from error
+    key = repr([(part, path, stat.st_size, stat.st_mtime_ns) for part, path, stat in stamps])
+    remembered = cache_folder / "hashes" / hashlib.sha256(key.encode()).hexdigest()
+    if not remembered.exists():
+        _make_folder(remembered.parent)
+        content = record.content_hash()
+        with writing_whole(remembered) as unfinished:
+            unfinished.write_text(content)
+    return remembered.read_text()
 
 
-def _prepared(entry: dict, data_folder: Path, cache_folder: Path) -> RealVolume:
-    sources = {"ct": data_folder / entry["ct"]}
-    if entry.get("label"):
-        sources["labels"] = data_folder / entry["label"]
-        tissue = sources["labels"].with_name(f"{entry['case']}-tissue.nii.gz")
-        if tissue.exists():
-            sources["tissue"] = tissue
-    digest = hashlib.sha256(PREPARATION.encode())
-    for name, path in sources.items():
-        digest.update(name.encode() + _read_bytes(path))
-    folder = cache_folder / f"{entry['case']}-{digest.hexdigest()[:16]}"
-    if not folder.exists():
-        _write(folder, _prepare_case(sources))
-    arrays = {path.stem: np.load(path, mmap_mode="r") for path in sorted(folder.glob("*.npy"))}
-    foreground = {path.stem: Foreground(**np.load(path)) for path in sorted(folder.glob("*.npz"))}
-    return RealVolume(entry["case"], arrays.pop("ct"), arrays, foreground)
+def _each(step: partial, records: Sequence[CaseRecord], jobs: int) -> Iterator[Path | VolumeError]:
+    if jobs <= 1:
+        yield from map(step, records)
+        return
+    # Each process one thread: cases are more than processors, and the threads of ITK would only be in the way.
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (1,)
+    ) as pool:
+        yield from pool.map(step, records)
 
 
-def _write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the arrays so that `folder` appears only when it is complete, whoever else prepares the same case."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unfinished-"))
+def _prepared_or_reason(record: CaseRecord, cache_folder: Path, spacing: float, pseudo: bool) -> Path | VolumeError:
     try:
-        for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", array)
-            if name != "ct":
-                np.savez(unfinished / f"{name}.npz", **vars(Foreground.of(array)))
-        unfinished.rename(folder)
-    except OSError:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        return _prepared(record, cache_folder, spacing, pseudo)
+    except VolumeError as error:
+        return error
+
+
+def _prepared(record: CaseRecord, cache_folder: Path, spacing: float, pseudo: bool) -> Path:
+    """Return the folder of the prepared case; it appears only when it is complete, whoever else prepares it too."""
+    key = repr((PREPARATION, spacing, pseudo, content_hash(record, cache_folder)))
+    folder = cache_folder / f"{record.case}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    if folder.exists():
+        return folder
+    arrays = _prepare_case(record, spacing, pseudo)
+    needed = 2 * sum(array.nbytes for array in arrays.values())
+    if shutil.disk_usage(cache_folder).free < needed:
+        raise OutputError(f"{cache_folder} has less than the {needed / 1e6:.0f} MB left for a case; free some space.")
+    try:
+        with writing_whole(folder) as unfinished:
+            unfinished.mkdir()
+            for name, array in arrays.items():
+                np.save(unfinished / f"{name}.npy", array)
+                if name != "ct":
+                    table = vars(Foreground.of(array)).copy()
+                    np.save(unfinished / f"{name}.voxels.npy", table.pop("voxels"))
+                    np.savez(unfinished / f"{name}.npz", **table)
+    except OutputError:
         if not folder.exists():
             raise
+    return folder
 
 
-def _prepare_case(sources: dict[str, Path]) -> dict[str, np.ndarray]:
-    image = sitk.Clamp(_read(sources["ct"]), sitk.sitkInt16, AIR, BRIGHTEST)
-    image = _crop_to_body(sitk.Resample(image, _model_grid(image), sitk.Transform(), sitk.sitkLinear, AIR))
-    arrays = {"ct": sitk.GetArrayFromImage(image)}
-    for name in sources.keys() - {"ct"}:
-        label_map = sitk.Cast(_read(sources[name]), sitk.sitkUInt8)
-        # Interpolating each label and taking the strongest keeps boundaries smooth where the source is coarser.
-        label_map = sitk.Resample(label_map, image, sitk.Transform(), sitk.sitkLabelLinear, 0)
-        arrays[name] = sitk.GetArrayFromImage(label_map)
-    return arrays | pseudo_labels(arrays["ct"], SPACING)
+def _load(record: CaseRecord, folder: Path) -> RealVolume:
+    maps, foreground = {}, {}
+    named = {"labels": record.labels, "tissue": record.tissues}
+    for path in sorted(folder.glob("*.npz")):
+        maps[path.stem] = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        voxels = np.load(path.with_suffix(".voxels.npy"), mmap_mode="r")
+        foreground[path.stem] = Foreground(**np.load(path), voxels=voxels)
+        if path.stem in named:
+            foreground[path.stem] = foreground[path.stem].only(named[path.stem])
+    return RealVolume(record.case, np.load(folder / "ct.npy", mmap_mode="r"), maps, foreground)
 
 
-def _model_grid(image: sitk.Image) -> sitk.Image:
-    """Return an empty image: axis-aligned in LPS, 1.5 mm, spanning the voxels of `image` from rim to rim.
+def _prepare_case(record: CaseRecord, spacing: float, pseudo: bool) -> dict[str, np.ndarray]:
+    ct = _read_ct(record.ct)
+    label_maps = record.label_maps(ct)
+    image = as_image(np.clip(ct.array.astype(np.float32), AIR, BRIGHTEST), ct.geometry)
+    grid = _grid(ct.geometry, spacing)
+    values = np.rint(interpolate(shrunk(image, spacing), grid, outside=AIR)).astype(np.int16)
+    box = _body(values, round(MARGIN_MM / spacing))
+    grid = grid.crop(box)
+    arrays = {"ct": np.ascontiguousarray(values[box])}
+    for name, label_map in label_maps.items():
+        arrays[name] = _resampled_labels(label_map, grid)
+    if pseudo:
+        maps = pseudo_labels(arrays["ct"], spacing)
+        del maps["supervoxels_fine"]  # too small to learn from, too large to keep
+        arrays |= maps
+    return arrays
 
-    From centre to centre, voxels of 3 mm would put every second sample on the border between two labels.
+
+def _read_ct(path: Path) -> Volume:
+    ct = Volume.read(path)
+    try:
+        ct.check_ct()
+    except VolumeError as error:
+        raise VolumeError(f"{path} cannot be learned from: {error}") from error
+    return ct
+
+
+def _grid(geometry: Geometry, spacing: float) -> Geometry:
+    """Return the grid along L, P, S of `spacing` mm that spans the voxels of a volume from rim to rim.
+
+    From centre to centre, voxels of 3 mm would put every second sample of 1.5 mm on the border between two labels.
     """
-    corners = itertools.product(*[(-0.5, size - 0.5) for size in image.GetSize()])
-    points = np.array([image.TransformContinuousIndexToPhysicalPoint(corner) for corner in corners])
-    size = np.maximum(np.floor(np.ptp(points, axis=0) / SPACING + 1e-3).astype(int), 1)
-    grid = sitk.Image(size.tolist(), sitk.sitkInt16)
-    grid.SetSpacing((SPACING,) * 3)
-    grid.SetOrigin((points.min(axis=0) + SPACING / 2).tolist())
-    return grid
+    corners = geometry.corners(margin=0.5)
+    x, y, z = np.maximum(np.floor(np.ptp(corners, axis=0) / spacing + 1e-3).astype(int), 1)
+    return Geometry((z, y, x), tuple(corners.min(axis=0) + spacing / 2), (spacing,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
 
 
-def _crop_to_body(image: sitk.Image) -> sitk.Image:
-    """Return the image cropped to its largest piece above -300 HU and a margin around it."""
-    dense = cc3d.largest_k(sitk.GetArrayViewFromImage(image)[::2, ::2, ::2] > -300, k=1)
-    where = np.argwhere(dense)
+def _resampled_labels(label_map: Volume, grid: Geometry) -> np.ndarray:
+    """Interpolate each label as if it were a CT and take the strongest, which keeps boundaries smooth either way."""
+    labels = np.zeros(grid.shape, label_map.array.dtype)
+    strongest = np.zeros(grid.shape, np.float32)
+    background = np.ones(grid.shape, np.float32)
+    for label, found in enumerate(find_objects(label_map.array), start=1):
+        if found is None:
+            continue
+        z, y, x = (
+            slice(max(axis.start - BORDER, 0), min(axis.stop + BORDER, size))
+            for axis, size in zip(found, label_map.array.shape, strict=True)
+        )
+        place = label_map.geometry.crop((z, y, x))
+        box = grid.box_around(place.corners(margin=0.5))
+        if not labels[box].size:
+            continue
+        image = _softened(as_image((label_map.array[z, y, x] == label).astype(np.float32), place), grid.spacing[0])
+        share = interpolate(image, grid.crop(box), outside=0)
+        labels[box][share > strongest[box]] = label
+        np.maximum(strongest[box], share, out=strongest[box])
+        background[box] -= share
+    labels[background > strongest] = 0
+    return labels
+
+
+def _softened(share: sitk.Image, spacing: float) -> sitk.Image:
+    """A structure blurred by what voxels of `spacing` mm average along the axes that are much finer."""
+    variances = [(0.4 * spacing / own) ** 2 if own < 0.7 * spacing else 0.0 for own in share.GetSpacing()]
+    if not any(variances):
+        return share
+    return sitk.DiscreteGaussian(share, variances, maximumKernelWidth=15, useImageSpacing=False)
+
+
+def _body(ct: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    """Return the box of the largest piece above -300 HU and a margin around it, in voxels."""
+    where = np.argwhere(cc3d.largest_k(ct[::2, ::2, ::2] > -300, k=1))
     if where.size == 0:
-        return image
-    first = np.maximum(2 * where.min(axis=0) - MARGIN, 0)[::-1]
-    last = np.minimum(2 * where.max(axis=0) + MARGIN + 1, image.GetSize()[::-1])[::-1]
-    return sitk.RegionOfInterest(image, (last - first).tolist(), first.tolist())
+        return slice(0, ct.shape[0]), slice(0, ct.shape[1]), slice(0, ct.shape[2])
+    first = np.maximum(2 * where.min(axis=0) - margin, 0)
+    last = np.minimum(2 * where.max(axis=0) + margin + 1, ct.shape)
+    z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    return z, y, x
 
 
-def _read(path: Path) -> sitk.Image:
+def _make_folder(folder: Path) -> None:
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise VolumeError(f"{path} cannot be read as an image; replace the file.") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise VolumeError(f"{path} cannot be read ({error.strerror}); check dataset.json.") from error
+        raise OutputError(f"{folder} cannot be made ({error.strerror}); choose another cache.") from error

@@ -2,36 +2,131 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+import math
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.model import CTSAM3D
+from CTSAM3DLib.model.configs import config_named
+
+FOLDER = Path(__file__).with_name("recipes")
+CHOICES = {
+    "optimiser": ("adamw", "muon"),
+    "schedule": ("cosine", "tenth"),
+    "precision": ("float32", "bfloat16"),
+}
+
+
+class RecipeError(CTSAM3DError):
+    """A recipe that cannot be followed."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The fields of a recipe file such as `small.yaml`; a step is one batch of pairs clicked for all its rounds."""
+    """The fields of a recipe file; a step is one batch of pairs of patches, clicked for all its rounds.
+
+    `micro_batches` of `pairs` each make a batch; they are spread over the processes of a run, and their gradients are
+    averaged before the optimiser steps, once a round (Algorithm 1, line 7).
+    """
 
     network: str
+    spacing: float
+    """Voxel of the patches, mm."""
     window: tuple[float, float]
+    """HU that become 0 and 1."""
     steps: int
+    micro_batches: int
     pairs: int
     rounds: int
+    optimiser: str
+    """`adamw` or `muon`."""
     learning_rate: float
     warmup_steps: int
+    schedule: str
+    """`cosine`, down to a fiftieth, or `tenth`: the paper's, a tenth from `tenth_from` on."""
     weight_decay: float
     gradient_clip: float
     ema_decay: float
+    """Of the running average of the weights, per round; 0 keeps the last weights."""
     precision: str
-    seed: int
+    """`float32` or `bfloat16`."""
+    compile: bool
+    cross_patch: bool
+    """Whether the cross-patch network learns."""
+    continuation_share: float
+    """Share of patches V that are first prompted as growth prompts a neighbour: by the mask that overlaps."""
+    edit_share: float
+    """Share of patches that are first shown a wrong mask to correct."""
+    deviation: int
+    """How far, in voxels on each axis, a patch's centre strays from the voxel that both patches of a pair hold."""
+    varied: bool
+    """Whether patches are turned, scaled and changed in look, or only cropped."""
     shares: dict[str, float]
-    held_out: tuple[str, ...]
+    """Of real labels, supervoxels and phantoms among the samples."""
+    seed: int
     checkpoint_every: int
+    held_out: tuple[str, ...] = ()
+    """Cases that are kept out of training."""
+    label_limit: int | None = None
+    """The highest TotalSegmentator v1 index to learn; 104 is the paper's ablation without the curated tissues."""
+    tenth_from: float = 0.8
+    """The part of all steps after which the schedule `tenth` falls."""
+    network_changes: dict[str, Any] = field(default_factory=dict)
+    """Fields of the network's configuration that differ from the named one, as in the ablations."""
 
     @classmethod
-    def read(cls, path: Path) -> Recipe:
-        """From YAML; raises TypeError naming a field that is missing or unknown."""
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        values["window"] = tuple(values["window"])
-        values["held_out"] = tuple(values["held_out"])
-        return cls(**values)
+    def read(cls, path: Path | str) -> Recipe:
+        """From a YAML file, or from one of ours by its name; `base` names another recipe whose fields it changes.
+
+        Raises RecipeError for a file that is not there, and for fields that are missing, unknown or cannot be.
+        """
+        values = _values(Path(path))
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        required = {name for name, field in known.items() if _has_no_default(field)}
+        odd = sorted((required - values.keys()) | (values.keys() - known.keys()))
+        if odd:
+            raise RecipeError(f"The recipe {path} lacks or misspells the fields {', '.join(odd)}; see small.yaml.")
+        for name, choices in CHOICES.items():
+            if values[name] not in choices:
+                raise RecipeError(f"{name} is '{values[name]}' in {path}; choose one of: {', '.join(choices)}.")
+        return cls(**{**values, "window": tuple(values["window"]), "held_out": tuple(values.get("held_out", ()))})
+
+    def build_network(self) -> CTSAM3D:
+        """The untrained network; raises ModelError for an unknown name."""
+        changes: dict[str, Any] = {
+            key: tuple(v) if isinstance(v, list) else v for key, v in self.network_changes.items()
+        }
+        return CTSAM3D(dataclasses.replace(config_named(self.network), **changes))
+
+    def rate_at(self, step: float) -> float:
+        """The learning rate: a linear warm-up, then the schedule."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
+        if self.schedule == "tenth":
+            return self.learning_rate * (0.1 if step >= self.tenth_from * self.steps else 1.0)
+        done = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
+        return self.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _values(path: Path) -> dict[str, Any]:
+    found = path if path.exists() else FOLDER / path.name
+    try:
+        values = yaml.safe_load(found.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        ours = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
+        raise RecipeError(f"There is no recipe {path}; give a file, or one of ours: {ours}.") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML ({error}).") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} is not a recipe; see small.yaml for what one looks like.")
+    base = values.pop("base", None)
+    return values if base is None else {**_values(found.with_name(base)), **values}

@@ -1,4 +1,4 @@
-"""Algorithm 1 of the paper: pairs of overlapping patches, clicked for several rounds, one optimiser step a round.
+"""Algorithm 1 of the paper: pairs of overlapping patches, clicked for several rounds.
 
 Arrays and tensors are (batch, channel, z, y, x). A batch holds pairs: its first half are the patches U, its second
 half the patches V in the same order.
@@ -6,25 +6,25 @@ half the patches V in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
 
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.prompts import click_maps
 from training.click_simulation import first_click, next_click
 from training.losses import dice_of, heat_map, segmentation_loss
+from training.recipe import Recipe
 from training.samples import Sample
 
 QUALITY_WEIGHT = 0.1
+CPU = torch.device("cpu")
 CLICK_JITTER = 0.5
-CONTINUATION_SHARE = 0.5
-"""Share of pairs whose V is first prompted as growth prompts a neighbour: by the part of the mask that overlaps."""
 
 
 @dataclass
@@ -47,9 +47,10 @@ class Clicks:
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What one round of one batch gave: the loss to step on and figures for the curve."""
+    """What one round of one batch gave: the loss to descend, the soft masks, and figures for the curve."""
 
     loss: Tensor
+    probability: Tensor
     dice: float
     heat_map_error: float
 
@@ -57,24 +58,28 @@ class RoundResult:
 class Batch:
     """Pairs of patches with their truth, ready to be clicked."""
 
-    def __init__(self, samples: list[Sample], window: tuple[float, float], rng: np.random.Generator) -> None:
+    def __init__(
+        self, samples: list[Sample], recipe: Recipe, rng: np.random.Generator, device: torch.device = CPU
+    ) -> None:
         self.rng = rng
-        low, high = window
+        self.device = device
+        low, high = recipe.window
         hu = np.stack([s.image_u for s in samples] + [s.image_v for s in samples])[:, None]
         image = torch.from_numpy((np.clip(hu, low, high) - low).astype(np.float32) / np.float32(high - low))
-        self.image = image.contiguous(memory_format=torch.channels_last_3d)
+        self.image = image.to(device).contiguous(memory_format=torch.channels_last_3d)
         self.truth = np.stack([s.truth_u for s in samples] + [s.truth_v for s in samples])
-        self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32))
-        self.heat_maps = torch.from_numpy(np.stack([heat_map(t) for t in self.truth])[:, None])
+        self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32)).to(device)
+        self.heat_maps = torch.from_numpy(np.stack([heat_map(t) for t in self.truth])[:, None]).to(device)
         self.previous = torch.zeros_like(self.truth_tensor)
         self.clicks = [Clicks() for _ in self.truth]
-        for index, sample in enumerate(samples):
-            self._click_first(index)
-            neighbour = index + len(samples)
-            if rng.random() < CONTINUATION_SHARE:
-                self._continue_from_overlap(neighbour, sample)
+        for index, truth in enumerate(self.truth):
+            neighbour_of = samples[index - len(samples)] if index >= len(samples) else None
+            if neighbour_of is not None and rng.random() < recipe.continuation_share:
+                self._continue_from_overlap(index, neighbour_of)
+            elif truth.any() and rng.random() < recipe.edit_share:
+                self._start_from_wrong_mask(index)
             else:
-                self._click_first(neighbour)
+                self._click_first(index)
 
     def _click_first(self, index: int) -> None:
         if self.truth[index].any():
@@ -90,19 +95,34 @@ class Batch:
         confidence = self.rng.uniform(0.7, 1.0)
         self.previous[index, 0] = torch.from_numpy(known.astype(np.float32)) * confidence
 
+    def _start_from_wrong_mask(self, index: int) -> None:
+        """A mask to correct: too small, too large or beside the truth, clicked where it is wrong."""
+        truth = self.truth[index]
+        wrong = np.roll(truth, self.rng.integers(-6, 7, size=3), axis=(0, 1, 2))
+        steps = int(self.rng.integers(1, 4))
+        if self.rng.random() < 0.5:
+            wrong = binary_dilation(wrong, iterations=steps)
+        elif (smaller := binary_erosion(wrong, iterations=steps)).any():
+            wrong = smaller
+        self.previous[index, 0] = torch.from_numpy(wrong.astype(np.float32)) * self.rng.uniform(0.7, 1.0)
+        self._click_error(index, wrong)
+
     def prompts(self) -> Tensor:
         """(2 * pairs, 3, 64, 64, 64): previous mask, positive clicks, negative clicks."""
-        maps = torch.from_numpy(np.stack([clicks.maps() for clicks in self.clicks]))
+        maps = torch.from_numpy(np.stack([clicks.maps() for clicks in self.clicks])).to(self.device)
         return torch.cat([self.previous, maps], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
     def answer(self, probability: Tensor) -> None:
         """Keep the soft masks as the previous ones and click where they are wrong."""
-        self.previous = probability.detach()
-        predicted = (self.previous[:, 0] > 0.5).numpy()
-        for index, clicks in enumerate(self.clicks):
-            click = next_click(self.truth[index], predicted[index], self.rng, jitter=CLICK_JITTER)
-            if click is not None:
-                clicks.add(*click)
+        self.previous = probability
+        predicted = (self.previous[:, 0] > 0.5).cpu().numpy()
+        for index, mask in enumerate(predicted):
+            self._click_error(index, mask)
+
+    def _click_error(self, index: int, mask: NDArray[np.bool_]) -> None:
+        click = next_click(self.truth[index], mask, self.rng, jitter=CLICK_JITTER)
+        if click is not None:
+            self.clicks[index].add(*click)
 
 
 def overlap(offset: tuple[int, int, int], size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
@@ -112,19 +132,29 @@ def overlap(offset: tuple[int, int, int], size: int) -> tuple[tuple[slice, ...],
     return into, out_of
 
 
-def play(model: CTSAM3D, batch: Batch, rounds: int, precision: torch.dtype) -> Iterator[RoundResult]:
-    """Lines 1 to 10 of Algorithm 1; the caller steps the optimiser on each round's loss before the next round."""
+def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
+    """Lines 3 to 6 of Algorithm 1: prompt, segment, and look across patches; nothing is changed.
+
+    The caller descends the loss (line 7), then has the batch click into the errors (`Batch.answer`) before the next.
+    """
+    with _autocast(batch.device, recipe.precision if batch.device.type != "cpu" else "float32"):
+        levels = model.encode(batch.image)  # its last grid is 2³; see `precise` in the decoder
+    with _autocast(batch.device, recipe.precision):
+        logits, quality = model.decoder(levels, batch.prompts())
+        probability = logits.detach().float().sigmoid()
+        heat_map_error = _heat_map_error(model, batch, probability) if recipe.cross_patch else torch.zeros(())
+    dice = dice_of(probability, batch.truth_tensor)
+    loss = segmentation_loss(logits.float(), batch.truth_tensor) + heat_map_error
+    loss = loss + QUALITY_WEIGHT * F.mse_loss(quality.float(), dice)
+    return RoundResult(loss, probability, float(dice.mean()), float(heat_map_error.detach()))
+
+
+def _autocast(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+
+
+def _heat_map_error(model: CTSAM3D, batch: Batch, probability: Tensor) -> Tensor:
+    """How wrong the cross-patch network is in each patch about its partner."""
     pairs = len(batch.image) // 2
-    neighbour_image = batch.image.roll(pairs, dims=0)
-    neighbour_heat_map = batch.heat_maps.roll(pairs, dims=0)
-    for _ in range(rounds):
-        with torch.autocast(batch.image.device.type, precision, enabled=precision != torch.float32):
-            logits, quality = model.decoder(model.encode(batch.image), batch.prompts())
-            probability = logits.float().sigmoid()
-            proposed = model.propose(batch.image, probability.detach(), neighbour_image).float()
-        dice = dice_of(probability.detach(), batch.truth_tensor)
-        heat_map_error = F.mse_loss(proposed, neighbour_heat_map)
-        quality_error = F.mse_loss(quality.float(), dice)
-        loss = segmentation_loss(logits.float(), batch.truth_tensor) + heat_map_error + QUALITY_WEIGHT * quality_error
-        yield RoundResult(loss, float(dice.mean()), float(heat_map_error.detach()))
-        batch.answer(probability)
+    proposed = model.propose(batch.image, probability, batch.image.roll(pairs, dims=0))
+    return F.mse_loss(proposed.float(), batch.heat_maps.roll(pairs, dims=0))

@@ -1,146 +1,283 @@
-"""Train a network: `python -m training.train RECIPE --data FOLDER --run FOLDER`; run it again to resume.
+"""Train a network by Algorithm 1: `python -m training.train --config small.yaml --data FOLDER --output FOLDER`.
 
-The run folder keeps `state.pt` (everything that is needed to go on), `curve.csv` (one line a step) and, at the end,
-`model.safetensors` with the averaged weights.
+The same command goes on with a run that was stopped. The run folder keeps `state.pt` (all that is needed to go on),
+`curve.csv` (one line a round), `samples.png` (what the network answers) and at the end `model.safetensors` with the
+averaged weights and `curve.png`. Under `torchrun` several processes share the work (`training.distributed`).
+
+Every micro-batch is drawn by a generator of its own, seeded by the recipe's seed, the step and its number. So a resumed
+run meets the very samples of one that was never stopped, however many processes either has.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
+import dataclasses
 import math
-from collections.abc import Callable
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
+from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset
 
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.model import CTSAM3D, build
-from CTSAM3DLib.model.checkpoints import ModelInfo, save
+from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.model import CTSAM3D
+from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
+from training.distributed import World
+from training.muon import optimisers
 from training.recipe import Recipe
-from training.rounds import Batch, play
+from training.rounds import Batch, RoundResult, play_round
+from training.run_pictures import draw_curve, draw_samples
 from training.samples import Sample
-from training.stream import training_entries, training_stream
+from training.stream import data_hash, training_records, training_stream
 
-CURVE_COLUMNS = ("step", "round", "loss", "dice", "heat_map_error", "learning_rate")
+CURVE_COLUMNS = ("step", "round", "loss", "dice", "heat_map_error", "learning_rate", "seconds")
+SMOKE: dict[str, Any] = {
+    "steps": 6,
+    "pairs": 2,
+    "micro_batches": 1,
+    "warmup_steps": 1,
+    "checkpoint_every": 3,
+    "compile": False,
+}
+
+Draw = Callable[[np.random.Generator, int], Sample]
+"""Draws one pair of patches for a step; see `training.stream`."""
+
+
+class TrainingError(CTSAM3DError):
+    """A run that cannot go on."""
+
+
+@dataclass(frozen=True)
+class MicroBatches(Dataset[tuple[list[Sample], list[int]]]):
+    """The samples of every micro-batch that one process has still to learn from, with the seed of its clicks."""
+
+    draw: Draw
+    recipe: Recipe
+    first_step: int
+    world: World
+
+    def __len__(self) -> int:
+        return (self.recipe.steps - self.first_step) * self._of_this_process
+
+    def __getitem__(self, index: int) -> tuple[list[Sample], list[int]]:
+        step, nth = divmod(index, self._of_this_process)
+        step += self.first_step
+        seed = [self.recipe.seed, step, nth * self.world.size + self.world.rank]
+        rng = np.random.default_rng(seed)
+        return [self.draw(rng, step) for _ in range(self.recipe.pairs)], [*seed, 1]
+
+    @property
+    def _of_this_process(self) -> int:
+        return self.recipe.micro_batches // self.world.size
 
 
 class Trainer:
-    """The state of one run: network, running average of its weights, optimiser, generator and step."""
+    """The state of one run: the network, the running average of its weights, the optimisers and the step."""
 
-    def __init__(self, recipe: Recipe, run: Path) -> None:
+    def __init__(self, recipe: Recipe, run: Path, world: World) -> None:
+        if recipe.micro_batches % world.size:
+            raise TrainingError(
+                f"{recipe.micro_batches} micro-batches cannot be shared by {world.size} processes; change either."
+            )
         self.recipe = recipe
         self.run = run
+        self.world = world
         torch.manual_seed(recipe.seed)
-        self.model = build(recipe.network).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        network = recipe.build_network().to(world.device)
+        self.model = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        self.rng = np.random.default_rng(recipe.seed)
+        self.optimisers = optimisers(self.model, recipe.optimiser, recipe.learning_rate, recipe.weight_decay)
         self.step = 0
+        if recipe.compile:
+            self.model.decoder.compile()
 
-    def train(self, draw: Callable[[np.random.Generator], Sample]) -> None:
-        """All steps that are left, with a checkpoint every few; `draw` gives one pair of patches."""
-        precision: torch.dtype = getattr(torch, self.recipe.precision)
-        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("dice {task.fields[dice]}"))
-        with Progress(*columns) as progress, (self.run / "curve.csv").open("a", newline="") as curve_file:
-            curve = csv.writer(curve_file)
-            if self.step == 0:
-                curve.writerow(CURVE_COLUMNS)
-            task = progress.add_task("training", total=self.recipe.steps, completed=self.step, dice="?")
-            self.model.train()
-            while self.step < self.recipe.steps:
-                samples = [draw(self.rng) for _ in range(self.recipe.pairs)]
-                batch = Batch(samples, self.recipe.window, self.rng)
-                for index, result in enumerate(play(self.model, batch, self.recipe.rounds, precision)):
-                    rate = self._learn(result.loss, index)
-                    figures = (float(result.loss.detach()), result.dice, result.heat_map_error, rate)
+    def train(self, draw: Draw, workers: int = 0, minutes: float = math.inf) -> None:
+        """All steps that are left, or as many as `minutes` allow, with a checkpoint every few.
+
+        Raises TrainingError when the loss is no number any more; the last checkpoint is kept.
+        """
+        stop_at = time.monotonic() + 60 * minutes
+        loader = DataLoader(
+            MicroBatches(draw, self.recipe, self.step, self.world), batch_size=None, num_workers=workers
+        )
+        arriving = iter(loader)
+        self.model.train()
+        with self._progress() as show, self._curve() as curve:
+            while self.step < self.recipe.steps and self.world.all(time.monotonic() < stop_at):
+                batches = [self._batch(*next(arriving)) for _ in range(self.recipe.micro_batches // self.world.size)]
+                for index, figures in enumerate(self.learn(batches)):
                     curve.writerow((self.step, index, *(f"{figure:.6f}" for figure in figures)))
                 self.step += 1
-                progress.update(task, completed=self.step, dice=f"{result.dice:.2f}")
+                show(figures[1])
                 if self.step % self.recipe.checkpoint_every == 0:
-                    curve_file.flush()
                     self.save_state()
+                    self._picture(batches[0])
 
-    def _learn(self, loss: torch.Tensor, round_index: int) -> float:
-        """One optimiser step; returns the learning rate it was taken at."""
-        rate = self.learning_rate(self.step + round_index / self.recipe.rounds)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+    def learn(self, batches: list[Batch]) -> Iterator[list[float]]:
+        """One step: every round of Algorithm 1 on all micro-batches, and an optimiser step at the end of each round.
+
+        Yields loss, Dice, heat-map error, learning rate and seconds of each round, means over all processes.
+        """
+        for index in range(self.recipe.rounds):
+            begun = time.perf_counter()
+            rate = self.recipe.rate_at(self.step + index / self.recipe.rounds)
+            self.model.zero_grad(set_to_none=True)
+            results = []
+            for batch in batches:
+                result = play_round(self.model, batch, self.recipe)
+                (result.loss / len(batches)).backward()
+                batch.answer(result.probability)
+                results.append(result)
+            figures = self.world.mean(_means(results))
+            if not math.isfinite(figures[0]):
+                raise TrainingError(f"The loss of step {self.step} is no number; resume with a lower learning_rate.")
+            self._descend(rate)
+            yield [*figures, rate, time.perf_counter() - begun]
+
+    def _descend(self, rate: float) -> None:
+        self.world.average_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clip)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+        self.world.average_buffers(self.model)
         self.average.update_parameters(self.model)
-        return rate
 
-    def learning_rate(self, step: float) -> float:
-        """Linear warm-up, then a cosine down to a fiftieth."""
-        warmup = self.recipe.warmup_steps
-        if step < warmup:
-            return self.recipe.learning_rate * (step + 1) / (warmup + 1)
-        done = (step - warmup) / max(self.recipe.steps - warmup, 1)
-        return self.recipe.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-    @property
-    def _state_file(self) -> Path:
-        return self.run / "state.pt"
+    def _batch(self, samples: list[Sample], seed: list[int]) -> Batch:
+        return Batch(samples, self.recipe, np.random.default_rng(seed), self.world.device)
 
     def save_state(self) -> None:
-        """Write `state.pt` whole or not at all."""
+        """Write `state.pt` whole or not at all; only the first process does."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.rng.bit_generator.state,
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "step": self.step,
         }
-        with writing_whole(self._state_file) as temporary:
-            torch.save(state, temporary)
+        if self.world.leads:
+            with writing_whole(self.run / "state.pt") as temporary:
+                torch.save(state, temporary)
 
     def resume(self) -> None:
         """Go on from `state.pt` where there is one."""
-        if not self._state_file.exists():
+        file = self.run / "state.pt"
+        if not file.exists():
             return
-        state = torch.load(self._state_file, weights_only=True)
+        state = torch.load(file, weights_only=True, map_location=self.world.device)
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.rng.bit_generator.state = state["generator"]
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(kept)
         self.step = state["step"]
+
+    def start_from(self, weights: Path) -> None:
+        """Begin with trained weights instead of random ones; raises TrainingError for those of another network."""
+        network = load(weights).network
+        if network.config != self.model.config:
+            raise TrainingError(f"{weights} is of another network than the recipe's; correct either.")
+        self.model.load_state_dict(network.state_dict())
+        self.average.module.load_state_dict(network.state_dict())
+
+    @property
+    def averaged(self) -> CTSAM3D:
+        """The network with the averaged weights, which is what a run is for."""
+        network = self.average.module
+        assert isinstance(network, CTSAM3D)  # what was averaged
+        return network
+
+    @contextmanager
+    def _curve(self) -> Iterator[Any]:
+        """A CSV writer after the rows of all steps before this one; rows of steps that were lost are dropped."""
+        file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
+        kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
+        with file.open("w", newline="", encoding="utf-8", buffering=1) as opened:
+            writer = csv.writer(opened)
+            writer.writerow(CURVE_COLUMNS)
+            writer.writerows(line.split(",") for line in kept if int(line.split(",")[0]) < self.step)
+            yield writer
+
+    @contextmanager
+    def _progress(self) -> Iterator[Callable[[float], None]]:
+        """A bar on the first process's terminal; call with the Dice of the last round after every step."""
+        columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("Dice {task.fields[dice]}"))
+        with Progress(*columns, disable=not self.world.leads) as bar:
+            task = bar.add_task("training", total=self.recipe.steps, completed=self.step, dice="?")
+            yield lambda dice: bar.update(task, advance=1, dice=f"{dice:.2f}")
+
+    def _picture(self, batch: Batch) -> None:
+        if self.world.leads:
+            draw_samples(batch, self.run / "samples.png")
+
+
+def _means(results: list[RoundResult]) -> list[float]:
+    rows = [(float(result.loss.detach()), result.dice, result.heat_map_error) for result in results]
+    return [float(mean) for mean in np.mean(rows, axis=0)]
 
 
 def main(
-    recipe_file: Path,
-    data: Annotated[Path, typer.Option(help="A folder with a dataset.json.")],
-    run: Annotated[Path, typer.Option(help="Where the run keeps its state, curve and result.")],
-    cache: Annotated[Path | None, typer.Option(help="Where prepared volumes are kept; default RUN/cache.")] = None,
+    config: Annotated[Path, typer.Option(help="A recipe: a YAML file, or one of training/recipes by its name.")],
+    data: Annotated[Path | None, typer.Option(help="A folder of CTs in a layout of training.datasets.")] = None,
+    output: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Where prepared volumes are kept; default OUTPUT/cache.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Trained weights to begin a new run with.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default a GPU where there is one.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that prepare samples beside the training.")] = 0,
+    minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = math.inf,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A few small steps, on phantoms if no data are given.")
+    ] = False,
 ) -> None:
     """Train by a recipe, or go on with a run that was stopped."""
-    recipe = Recipe.read(recipe_file)
+    recipe = Recipe.read(config)
+    if smoke:
+        recipe = dataclasses.replace(recipe, **SMOKE)
+    run = output or Path("runs") / (config.stem + ("-smoke" if smoke else ""))
     run.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(recipe, run)
+    world = World.join(device)
+    trainer = Trainer(recipe, run, world)
+    if start_from is not None:
+        trainer.start_from(start_from)
     trainer.resume()
-    trainer.train(training_stream(recipe, data, cache or run / "cache"))
+    cache = cache or run / "cache"
+    trainer.train(training_stream(recipe, data, cache), workers, minutes)
     trainer.save_state()
-    entries = training_entries(recipe, data)
+    if world.leads:
+        finish(trainer, data, cache)
+    world.leave()
+
+
+def finish(trainer: Trainer, data: Path | None, cache: Path) -> None:
+    """Write the averaged network and the pictures of the run."""
+    recipe = trainer.recipe
+    records = training_records(recipe, data) if data is not None else []
     info = ModelInfo(
         name=recipe.network,
+        spacing=recipe.spacing,
         window=recipe.window,
-        labels=tuple(sorted({label["name"] for entry in entries for label in (entry.get("labels") or {}).values()})),
-        data_hash=hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest(),
+        cross_patch=recipe.cross_patch,
+        labels=tuple(sorted({name for record in records for name in record.names})),
+        data_hash=data_hash(records, cache) if records else "",
     )
-    network = trainer.average.module
-    assert isinstance(network, CTSAM3D)  # what was averaged
-    save(run / "model.safetensors", network, info)
+    save(trainer.run / "model.safetensors", trainer.averaged, info)
+    draw_curve(trainer.run / "curve.csv", trainer.run / "curve.png")
+    Console(stderr=True).print(
+        f"{trainer.step} of {recipe.steps} steps done; see model.safetensors, curve.png, samples.png in {trainer.run}."
+    )
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(lambda: typer.run(main))

@@ -9,7 +9,7 @@ import importlib.metadata
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -37,8 +37,13 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and end the process."""
+    run_command(app)
+
+
+def run_command(command: Callable[[], object]) -> None:
+    """Run a command; what its user got wrong is one line on stderr with exit code 2, an interruption ends with 130."""
     try:
-        app()
+        command()
     except Cancelled:
         typer.echo("cancelled; nothing was written", err=True)
         sys.exit(130)

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from CTSAM3DLib.canvas import MASK
 from CTSAM3DLib.errors import Cancelled
-from CTSAM3DLib.grid import SPACING_MM
 from CTSAM3DLib.session import Result
 
 
@@ -31,7 +30,7 @@ def progress() -> Iterator[tuple[Callable[[Result], None], threading.Event]]:
 
     def show(result: Result) -> None:
         voxels = sum(int((tile >= MASK).sum()) for tile in result.canvas.tiles.values())
-        status.update(f"{len(result.patches)} patches, {voxels * SPACING_MM**3 / 1000:.1f} mL")
+        status.update(f"{len(result.patches)} patches, {voxels * result.grid.spacing**3 / 1000:.1f} mL")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

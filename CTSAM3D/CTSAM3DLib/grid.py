@@ -1,6 +1,6 @@
-"""The model grid: 1.5 mm, along the patient's axes; a CT sampled onto it tile by tile, and masks brought back.
+"""The model grid, along the patient's axes; a CT sampled onto it tile by tile, and masks brought back.
 
-The network sees patches of 64³ voxels of 1.5 mm (paper, Implementation Details).
+A network sees patches of 64³ voxels; those of the paper's network are 1.5 mm (Implementation Details).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from CTSAM3DLib.geometry import Box, Geometry
 from CTSAM3DLib.volume import Volume
 from CTSAM3DLib.volume_io import as_image
 
-SPACING_MM = 1.5
+PAPER_SPACING = 1.5
+"""Voxel of the paper's network, mm."""
 PATCH = 64
 AIR_HU = -1024
 
@@ -36,23 +37,24 @@ Start = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ModelGrid:
-    """Voxels of 1.5 mm along L, P, S; `origin` is voxel 0 in LPS mm, `shape` is z, y, x."""
+    """Voxels of `spacing` mm along L, P, S; `origin` is voxel 0 in LPS mm, `shape` is z, y, x."""
 
     origin: tuple[float, float, float]
     shape: tuple[int, int, int]
+    spacing: float = PAPER_SPACING
 
     @classmethod
-    def covering(cls, geometry: Geometry) -> ModelGrid:
+    def covering(cls, geometry: Geometry, spacing: float = PAPER_SPACING) -> ModelGrid:
         """Return the smallest grid from the least corner of all voxel centres of a volume up to the greatest."""
         corners = geometry.corners()
         low, extent = corners.min(axis=0), np.ptp(corners, axis=0)
-        x, y, z = (int(n) + 1 for n in np.ceil(extent / SPACING_MM - 1e-6))  # rounding must not add a voxel
-        return cls((float(low[0]), float(low[1]), float(low[2])), (z, y, x))
+        x, y, z = (int(n) + 1 for n in np.ceil(extent / spacing - 1e-6))  # rounding must not add a voxel
+        return cls((float(low[0]), float(low[1]), float(low[2])), (z, y, x), spacing)
 
     @cached_property
     def geometry(self) -> Geometry:
         """The same grid as a Geometry."""
-        return Geometry(self.shape, self.origin, (SPACING_MM,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        return Geometry(self.shape, self.origin, (self.spacing,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
 
     def to_voxels(self, points_lps: ArrayLike) -> NDArray[np.float64]:
         """Return the fractional voxel coordinates x, y, z of points in LPS mm; both (N, 3)."""
@@ -100,8 +102,8 @@ def tiles_under(start: Start) -> Iterator[tuple[TileIndex, Box, Box]]:
 class TileSampler(PatchSource):
     """Tiles of a CT, interpolated linearly when first asked for and kept in a bounded cache. Safe across threads."""
 
-    def __init__(self, volume: Volume, capacity_bytes: int = 256 * 2**20) -> None:
-        self.grid = ModelGrid.covering(volume.geometry)
+    def __init__(self, volume: Volume, spacing: float = PAPER_SPACING, capacity_bytes: int = 256 * 2**20) -> None:
+        self.grid = ModelGrid.covering(volume.geometry, spacing)
         self._volume = volume
         self._capacity = capacity_bytes // (PATCH**3 * np.dtype(np.int16).itemsize)
         self._tiles: OrderedDict[TileIndex, NDArray[np.int16]] = OrderedDict()
@@ -130,14 +132,27 @@ class TileSampler(PatchSource):
         )
         target = self.grid.geometry.crop((z, y, x))
         ct = self._volume.geometry
-        box = ct.box_around(target.corners())
+        # Whole groups of the voxels that are averaged, so that a tile does not depend on where it begins.
+        groups = shrink_factors(ct.spacing, self.grid.spacing)[::-1]
+        margin = 1 if max(groups) > 1 else 0
+        z, y, x = (slice(-margin, n + margin) for n in target.shape)
+        box = _aligned(ct.box_around(target.crop((z, y, x)).corners()), groups, ct.shape)
         voxels = self._volume.array[box].astype(np.float32)
         if voxels.size:
             # Padding such as -3024 is air, and must not bleed into its neighbours.
-            image = as_image(np.clip(voxels, AIR_HU, _HIGHEST_HU), ct.crop(box))
+            image = shrunk(as_image(np.clip(voxels, AIR_HU, _HIGHEST_HU), ct.crop(box)), self.grid.spacing)
             values = interpolate(image, target, outside=AIR_HU)
             tile[tuple(slice(n) for n in target.shape)] = np.rint(values)
         return tile
+
+
+def _aligned(box: Box, groups: Sequence[int], shape: Sequence[int]) -> Box:
+    """The box widened to whole groups of voxels, counted from the CT's first, as far as the CT goes."""
+    z, y, x = (
+        slice(axis.start - axis.start % group, min(axis.stop + -axis.stop % group, size))
+        for axis, group, size in zip(box, groups, shape, strict=True)
+    )
+    return z, y, x
 
 
 def bring_back(
@@ -160,6 +175,25 @@ def bring_back(
             values = interpolate(image, geometry.crop((slab, y, x)), outside=0)
             mask[slab.start - z.start : slab.stop - z.start] = values >= _HALF
     return mask, box
+
+
+def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
+    """The image with its voxels averaged as far as they fit into voxels of `spacing` mm, so that noise does not alias.
+
+    At the paper's spacing it stays as it is, because the published code interpolates and no more.
+    """
+    factors = shrink_factors(image.GetSpacing(), spacing)
+    if max(factors) == 1:
+        return image
+    missing = [-size % factor for size, factor in zip(image.GetSize(), factors, strict=True)]
+    return sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0] * len(missing), missing), factors)
+
+
+def shrink_factors(own: Sequence[float], spacing: float) -> list[int]:
+    """How many voxels of `own` mm, on each axis, are averaged for voxels of `spacing` mm."""
+    if spacing <= PAPER_SPACING:
+        return [1] * len(own)
+    return [max(1, int(spacing / step + 1e-6)) for step in own]
 
 
 def interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[np.float32]:

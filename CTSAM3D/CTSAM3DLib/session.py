@@ -36,8 +36,10 @@ REUSE_MARGIN = 12
 """A click at least this many voxels inside the side of an earlier clicked patch is answered there again."""
 RIM = 8
 """Along the side of a patch, over this many voxels, its answer fades into what is known already."""
+SETTLED = 5
+"""From this click on a mask is refined: a positive click only adds to it, a negative one only takes away."""
 MOST_PATCHES = 96
-"""Patches that one click may grow into: at this stride, a cube of more than 30 cm."""
+"""Patches that one click may grow into: at this stride, at 1.5 mm a cube of more than 30 cm."""
 CACHED_STATES = 64
 CACHED_FEATURES = 128
 
@@ -202,7 +204,11 @@ class _Step:
         self._stop_if_cancelled()
         start = self._place(state.clicked)
         answer, quality = self._decode(state.canvas, [start], [None])[0]
-        clicked = state.canvas.write(start, _fade(state.canvas.read(start), np.maximum(answer, 1)))
+        known = state.canvas.read(start)
+        faded = _fade(known, np.maximum(answer, 1))
+        if len(self._clicks) >= SETTLED:
+            faded = _refined(known, faded, click.positive)
+        clicked = state.canvas.write(start, faded)
         reached = State(clicked, (*state.patches, Patch(start, 0)), (*state.clicked, start), quality)
         self._report(reached)
         if not click.positive:
@@ -224,7 +230,9 @@ class _Step:
     def propose(
         self, canvas: Canvas, starts: Sequence[Start], neighbours: Sequence[Start]
     ) -> list[NDArray[np.float32]]:
-        """What growth asks: heat maps of where the masks in patches go on."""
+        """What growth asks: heat maps of where the masks in patches go on; flat ones where the model gives none."""
+        if not self._session.engine.model.info.cross_patch:
+            return [np.zeros((PATCH,) * 3, np.float32) for _ in neighbours]
         patch = self._session.source.patch
         return self._session.engine.propose(
             [patch(start) for start in starts],
@@ -281,6 +289,12 @@ def _fade(known: NDArray[np.uint8], answer: NDArray[np.uint8]) -> NDArray[np.uin
     return np.where(known > 0, mixed, answer)
 
 
+def _refined(known: NDArray[np.uint8], answer: NDArray[np.uint8], positive: bool) -> NDArray[np.uint8]:
+    """The answer where it moves the way that the click's sign says; what was not looked at before (0) is taken over."""
+    moved = np.maximum(known, answer) if positive else np.minimum(known, answer)
+    return np.where(known > 0, moved, answer)
+
+
 class Segmenter:
     """A model on a device, which opens volumes. `Segmenter.load()` gives the bundled one on the best device."""
 
@@ -304,4 +318,4 @@ class Segmenter:
     def open(self, volume: Volume) -> Session:
         """A session on a CT; nothing is computed yet. Raises VolumeError if it cannot be a CT in Hounsfield units."""
         volume.check_ct()
-        return Session(self.engine, TileSampler(volume), volume.geometry)
+        return Session(self.engine, TileSampler(volume, self.engine.model.info.spacing), volume.geometry)

@@ -186,7 +186,7 @@ def _growth_apart(engine, volume: Volume) -> Wait:
     from CTSAM3DLib.growth import DIRECTIONS, STRIDE
     from CTSAM3DLib.prompts import click_maps
 
-    source = TileSampler(volume)
+    source = TileSampler(volume, engine.model.info.spacing)
     middle = np.array(source.grid.shape) // 2 - PATCH // 2
     mask = np.zeros((PATCH,) * 3, np.uint8)
     clicked = source.patch(middle)

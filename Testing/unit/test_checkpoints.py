@@ -97,7 +97,7 @@ def test_the_same_answer_comes_back(network, file):
 def test_the_hash_is_the_files(file):
     before = load(file).file_hash
     assert before == hashlib.sha256(file.read_bytes()).hexdigest()
-    resave(file, lambda tensors: tensors["decoder.mask_head.bias"].add_(1))
+    resave(file, lambda tensors: tensors["decoder.quality_head.4.bias"].add_(1))
     assert load(file).file_hash != before
 
 
@@ -223,11 +223,11 @@ def test_torch_files_of_another_kind(content, tmp_path):
 def test_tensors_of_ours(file):
     original = file.read_bytes()
     for change, pattern in (
-        (lambda t: t.pop("decoder.mask_head.bias"), r"lacks tensors \(decoder.mask_head.bias\)"),
+        (lambda t: t.pop("decoder.quality_head.4.bias"), r"lacks tensors \(decoder.quality_head.4.bias\)"),
         (lambda t: t.update(extra=torch.zeros(1)), r"has unknown tensors \(extra\)"),
         (
-            lambda t: t.update({"decoder.mask_head.bias": torch.zeros(3)}),
-            r"misshapen tensors \(decoder.mask_head.bias\)",
+            lambda t: t.update({"decoder.quality_head.4.bias": torch.zeros(3)}),
+            r"misshapen tensors \(decoder.quality_head.4.bias\)",
         ),
     ):
         file.write_bytes(original)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from CTSAM3DLib.grid import AIR_HU, PATCH, SPACING_MM, ModelGrid, TileSampler, bring_back
+from CTSAM3DLib.grid import AIR_HU, PAPER_SPACING, PATCH, ModelGrid, TileSampler, bring_back
 from CTSAM3DLib.volume import Geometry, Volume
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -64,8 +64,8 @@ def patches(sampler: TileSampler) -> np.ndarray:
 def probability_ball(grid: ModelGrid, centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 probability in a box just around a ball, start z, y, x): 0.5 at the radius, 3 mm from 0 to 1."""
     start = np.floor(grid.to_voxels([centre - radius - 3])[0]).astype(int)[::-1]
-    size = int(np.ceil(2 * (radius + 3) / SPACING_MM)) + 2
-    box = Geometry((size,) * 3, tuple(grid.to_lps([start[::-1]])[0]), (SPACING_MM,) * 3, IDENTITY)
+    size = int(np.ceil(2 * (radius + 3) / PAPER_SPACING)) + 2
+    box = Geometry((size,) * 3, tuple(grid.to_lps([start[::-1]])[0]), (PAPER_SPACING,) * 3, IDENTITY)
     distance = np.linalg.norm(centres(box) - centre, axis=-1)
     return np.rint(255 * np.clip(0.5 + (radius - distance) / 3, 0, 1)).astype(np.uint8), start
 
@@ -96,8 +96,8 @@ class TestSampling:
         assume(bright.any())
         z, y, x = np.nonzero(bright)
         found = sampler.grid.to_lps(np.stack([x, y, z], axis=1) - 7).mean(axis=0)
-        assert np.all(np.abs(found - centre) < max(SPACING_MM, *geometry.spacing) / 2)
-        volume = bright.sum() * SPACING_MM**3
+        assert np.all(np.abs(found - centre) < max(PAPER_SPACING, *geometry.spacing) / 2)
+        volume = bright.sum() * PAPER_SPACING**3
         assert volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03 + 0.02 * max(geometry.spacing))
 
     @settings(max_examples=25, deadline=None)

@@ -32,6 +32,10 @@ class ModelInfo:
     name: str
     window: tuple[float, float]
     """HU that become 0 and 1."""
+    spacing: float = 1.5
+    """Voxel of the patches, mm."""
+    cross_patch: bool = True
+    """Whether its cross-patch network was trained; without, growth follows the overlap of patches alone."""
     labels: tuple[str, ...] = ()
     """Structures that it was trained on."""
     data_hash: str = ""

@@ -11,9 +11,13 @@ from CTSAM3DLib.errors import ModelError
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Every size of the network; the patch itself is always 64³ voxels of 1.5 mm."""
+    """Every size of the network; the patch itself is always 64³ voxels."""
 
     name: str
+    encoder: Literal["rest", "unet"]
+    """The image encoder: ResT, or the convolutional one of the paper's Table 4 (`unet_encoder.py`)."""
+    prompting: Literal["psap", "rff"]
+    """How prompts reach the mask: PSAP, or SAM's tokens of random Fourier features, as in Table 4 (`rff.py`)."""
     stem_width: int
     encoder_widths: tuple[int, int, int, int]
     encoder_blocks: tuple[int, int, int, int]
@@ -29,6 +33,9 @@ class NetworkConfig:
     prompt_resize: Literal["trilinear", "pooled"]
     """How the prompt maps reach the coarser grids. The published network interpolates them, by which a click falls
     between the samples of the coarsest grids; pooling keeps it on every grid."""
+    fine_width: int
+    """Channels handed to the decoder at 32³; 0 in the published network, whose decoder sees the image at 16³ and
+    coarser only. Above 0 the prompts are also joined by what the CT says of them (`guidance.py`)."""
     quality_width: int
     cross_patch_widths: tuple[int, int, int, int, int]
 
@@ -51,6 +58,8 @@ class NetworkConfig:
 
 PAPER = NetworkConfig(
     name="ctsam3d",
+    encoder="rest",
+    prompting="psap",
     stem_width=48,
     encoder_widths=(96, 192, 384, 768),
     encoder_blocks=(1, 2, 6, 2),
@@ -60,21 +69,25 @@ PAPER = NetworkConfig(
     upscaled_widths=(128, 128, 128, 128, 64),
     prompt_widths=(128, 128, 128, 128, 128),
     prompt_resize="trilinear",
+    fine_width=0,
     quality_width=256,
     cross_patch_widths=(16, 32, 64, 128, 256),
 )
 
 SMALL = NetworkConfig(
     name="ctsam3d-small",
+    encoder="rest",
+    prompting="psap",
     stem_width=24,
     encoder_widths=(48, 80, 128, 128),
     encoder_blocks=(1, 2, 2, 1),
     encoder_heads=(1, 2, 4, 4),
     key_reductions=(8, 4, 2, 1),
     level_widths=(48, 48, 32, 32),
-    upscaled_widths=(32, 32, 32, 24, 4),
+    upscaled_widths=(32, 32, 32, 10, 16),
     prompt_widths=(16, 16, 16, 16, 12),
     prompt_resize="pooled",
+    fine_width=6,
     quality_width=32,
     cross_patch_widths=(8, 16, 24, 32, 48),
 )

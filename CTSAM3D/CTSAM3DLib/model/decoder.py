@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
+from CTSAM3DLib.model.guidance import GUIDANCE_MAPS, nearness, similarity
 
 PROMPT_MAPS = 3
 MASK_CHANNELS = 2
@@ -29,7 +30,7 @@ class Conv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-        if not (plain and torch.backends.mkldnn.is_available()):
+        if torch.compiler.is_compiling() or not (plain and torch.backends.mkldnn.is_available()):
             return super().forward(x)
         padding = stride = dilation = (1, 1, 1)
         return torch.mkldnn_convolution(x, self.weight, self.bias, padding, stride, dilation, 1)
@@ -38,9 +39,9 @@ class Conv(nn.Conv3d):
 class PromptNorm(nn.Module):
     """Instance norm whose scale and shift are read off the prompt maps at every voxel (Eq. 2)."""
 
-    def __init__(self, width: int, prompt_width: int) -> None:
+    def __init__(self, width: int, maps: int, prompt_width: int) -> None:
         super().__init__()
-        self.shared = Conv(PROMPT_MAPS, prompt_width)
+        self.shared = Conv(maps, prompt_width)
         self.scale_and_shift = Conv(prompt_width, 2 * width)
 
     def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
@@ -51,11 +52,11 @@ class PromptNorm(nn.Module):
 class PromptBlock(nn.Module):
     """A residual block of two convolutions, each after a prompt norm and a leaky ReLU."""
 
-    def __init__(self, width: int, prompt_width: int) -> None:
+    def __init__(self, width: int, maps: int, prompt_width: int) -> None:
         super().__init__()
-        self.norm0 = PromptNorm(width, prompt_width)
+        self.norm0 = PromptNorm(width, maps, prompt_width)
         self.conv0 = Conv(width, width)
-        self.norm1 = PromptNorm(width, prompt_width)
+        self.norm1 = PromptNorm(width, maps, prompt_width)
         self.conv1 = Conv(width, width)
 
     def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
@@ -71,7 +72,8 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(width, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        # In bfloat16 the gradients of its weights, summed over all voxels, would lose most of their value.
+        return super().forward(x.movedim(1, -1).float()).movedim(-1, 1)
 
 
 class Upscale(nn.Sequential):
@@ -93,26 +95,87 @@ def pooled(prompts: Tensor) -> list[Tensor]:
     maps: list[Tensor] = []
     for _ in range(5):
         mask, clicks = F.avg_pool3d(mask, 2), F.max_pool3d(clicks, 2)
-        maps.insert(0, torch.cat([mask, clicks], dim=1))
+        maps.insert(0, stacked(mask, clicks))
     return maps
 
 
+def guided(resized: list[Tensor], image: Tensor, prompts: Tensor, likeness: Tensor) -> list[Tensor]:
+    """The prompt maps at 2³ to 32³, each joined by the guidance of the CT, averaged over its parts."""
+    guidance = stacked(F.avg_pool3d(likeness, 2), nearness(image, prompts))
+    joined: list[Tensor] = []
+    for maps in reversed(resized):
+        joined.insert(0, stacked(maps, guidance))
+        guidance = F.avg_pool3d(guidance, 2)
+    return joined
+
+
+def stacked(*parts: Tensor) -> Tensor:
+    """The channels of all parts in the memory layout that convolutions want; left alone, a mixture would be slow."""
+    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last_3d)
+
+
+class FineHead(nn.Module):
+    """Mask logits at 64³ from features at 32³ and all eight voxels of the image and of its similarity under each.
+
+    Eight voxels as eight channels of a grid of 32³ cost a third of what convolutions at 64³ do on a CPU.
+    """
+
+    def __init__(self, width: int, fine_width: int) -> None:
+        super().__init__()
+        self.conv = Conv(width + 8 * (1 + PROMPT_MAPS), fine_width)
+        self.to_mask = Conv(fine_width, 8)
+
+    def forward(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
+        fine = F.leaky_relu(self.conv(stacked(x, unshuffled(image), unshuffled(likeness))), 0.2)
+        return shuffled(self.to_mask(fine))
+
+
+def unshuffled(x: Tensor) -> Tensor:
+    """(b, c, 2n, 2n, 2n) to (b, 8c, n, n, n): the eight voxels of each cube of two become channels."""
+    b, c, side = x.shape[:3]
+    cubes = x.reshape(b, c, side // 2, 2, side // 2, 2, side // 2, 2)
+    return cubes.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, side // 2, side // 2, side // 2)
+
+
+def shuffled(x: Tensor) -> Tensor:
+    """The inverse of `unshuffled` for eight channels: (b, 8, n, n, n) to (b, 1, 2n, 2n, 2n)."""
+    b, side = x.shape[0], x.shape[-1]
+    cubes = x.reshape(b, 2, 2, 2, side, side, side)
+    return cubes.permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * side, 2 * side, 2 * side)
+
+
+def precise(x: Tensor) -> torch.autocast:
+    """Float32 for a grid of 2³ on the CPU, where oneDNN's bfloat16 weight gradients are wrong on some processors."""
+    on = torch.is_autocast_enabled(x.device.type) and not (x.device.type == "cpu" and x.shape[-1] <= 2)
+    return torch.autocast(x.device.type, torch.bfloat16, enabled=on)
+
+
 class PromptDecoder(nn.Module):
-    """Levels at 16³, 8³, 4³, 2³ and prompts (batch, 3, 64, 64, 64) become mask logits and an estimate of quality."""
+    """Levels at 16³, 8³, 4³, 2³ and prompts (batch, 3, 64, 64, 64) become mask logits and an estimate of quality.
+
+    With a `fine_width` the image and a level at 32³ come before the others; the prompts are then joined by what the
+    image says of them, and the mask is read off at 32³ (`FineHead`) rather than after a last upscaling.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.prompt_resize = config.prompt_resize
+        self.fine = config.fine_width > 0
+        maps = PROMPT_MAPS + (GUIDANCE_MAPS if self.fine else 0)
         *skips, deepest = config.level_widths
-        skip_widths = [*reversed(skips), 0, 0]
+        skip_widths = [*reversed(skips), config.fine_width, 0]
         self.blocks = nn.ModuleList()
         self.upscales = nn.ModuleList()
         width = deepest
         for prompt_width, upscaled, skip in zip(config.prompt_widths, config.upscaled_widths, skip_widths, strict=True):
-            self.blocks.append(PromptBlock(width, prompt_width))
-            self.upscales.append(Upscale(width, upscaled))
-            width = upscaled + skip
-        self.mask_head = Conv(width, MASK_CHANNELS)
+            self.blocks.append(PromptBlock(width, maps, prompt_width))
+            if self.fine and len(self.blocks) == len(skip_widths):
+                self.fine_head = FineHead(width, upscaled)
+            else:
+                self.upscales.append(Upscale(width, upscaled))
+                width = upscaled + skip
+        if not self.fine:
+            self.mask_head = Conv(width, MASK_CHANNELS)
         hidden = config.quality_width
         self.quality_head = nn.Sequential(
             nn.Linear(width, hidden),
@@ -124,11 +187,27 @@ class PromptDecoder(nn.Module):
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (batch, 1, 64, 64, 64) and quality (batch,)."""
+        maps = pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
+        if self.fine:
+            image, *levels = levels
+            image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
+            likeness = similarity(image, prompts)
+            maps = guided(maps, image, prompts, likeness)
+            x = self.blocks[-1](self._climbed(levels, maps), maps[-1])
+            logits = self.fine_head(x, image, likeness)
+        else:
+            x = self._climbed(levels, maps)
+            logits = self.mask_head(x)[:, :1]
+        return logits, self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
+
+    def _climbed(self, levels: list[Tensor], maps: list[Tensor]) -> Tensor:
+        """Features after the last upscaling: from 2³ upwards, joined by the level of each grid that has one."""
         *skips, x = levels
-        resize = pooled if self.prompt_resize == "pooled" else interpolated
-        for block, upscale, resized in zip(self.blocks, self.upscales, resize(prompts), strict=True):
-            x = upscale(block(x, resized))
+        x = x.float()  # see `precise`
+        # With a fine head there is one block more, at 32³, than upscalings.
+        for block, upscale, resized in zip(self.blocks, self.upscales, maps, strict=False):
+            with precise(x):
+                x = upscale(block(x, resized))
             if skips:
-                x = torch.cat([x, skips.pop()], dim=1)
-        quality = self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
-        return self.mask_head(x)[:, :1], quality
+                x = stacked(x, skips.pop())
+        return x

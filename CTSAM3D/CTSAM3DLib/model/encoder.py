@@ -130,8 +130,22 @@ class Stage(nn.Module):
         return features, self.to_level(features)
 
 
+def fine_level(width: int) -> nn.Sequential:
+    """64³ to 32³: borders that the coarser levels have lost."""
+    return nn.Sequential(
+        nn.Conv3d(1, width, 3, stride=2, padding=1),
+        nn.LeakyReLU(0.2),
+        nn.Conv3d(width, width, 3, padding=1),
+        nn.InstanceNorm3d(width),
+        nn.LeakyReLU(0.2),
+    )
+
+
 class ImageEncoder(nn.Module):
-    """A patch (batch, 1, 64, 64, 64) scaled to [0, 1] becomes four levels, at 16³, 8³, 4³ and 2³."""
+    """A patch (batch, 1, 64, 64, 64) scaled to [0, 1] becomes four levels, at 16³, 8³, 4³ and 2³.
+
+    With a `fine_width` the patch itself and a level at 32³ come before them.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -145,9 +159,10 @@ class ImageEncoder(nn.Module):
             ]
             self.stages.append(Stage(Embedding(halve, width), blocks, width, config.level_widths[index]))
             previous = width
+        self.fine = fine_level(config.fine_width) if config.fine_width else None
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        levels = []
+        levels = [] if self.fine is None else [image, self.fine(image)]
         features = image
         for stage in self.stages:
             features, level = stage(features)

@@ -8,6 +8,8 @@ from CTSAM3DLib.model.configs import NetworkConfig, config_named
 from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
+from CTSAM3DLib.model.rff import FourierDecoder
+from CTSAM3DLib.model.unet_encoder import UNetEncoder
 
 
 class CTSAM3D(nn.Module):
@@ -16,12 +18,12 @@ class CTSAM3D(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = ImageEncoder(config)
-        self.decoder = PromptDecoder(config)
+        self.encoder = ImageEncoder(config) if config.encoder == "rest" else UNetEncoder(config)
+        self.decoder = PromptDecoder(config) if config.prompting == "psap" else FourierDecoder(config)
         self.cross_patch = CrossPatchNetwork(config)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³."""
+        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`."""
         return self.encoder(image)
 
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:

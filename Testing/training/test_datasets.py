@@ -1,0 +1,246 @@
+"""Every layout gives the same records; what is wrong with a data set is said in one sentence."""
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.volume import Geometry, Volume
+from training.anatomy import V2
+from training.datasets import read_dataset
+from training.phantom_dataset import main, write_dataset
+from training.phantoms import TorsoPhantom
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
+GEOMETRY = Geometry((12, 14, 16), (5, -3, 20), (2, 2, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+NAMES = {1: "spleen", 2: "kidney_right", 5: "liver"}
+
+
+def volume(array):
+    return Volume(array, GEOMETRY)
+
+
+def phantom(seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(GEOMETRY.shape, np.uint8)
+    for place, value in enumerate(NAMES):
+        labels[2 + 3 * place : 4 + 3 * place, 4:10, 5:12] = value
+    ct = np.full(GEOMETRY.shape, -1000, np.int16)
+    ct[1:11, 2:12, 2:14] = 40
+    return TorsoPhantom(volume((ct + rng.integers(-9, 9, ct.shape) + 20 * labels).astype(np.int16)), labels, NAMES)
+
+
+@pytest.fixture
+def cases():
+    return {f"s{seed:04d}": phantom(seed) for seed in (1, 2, 3)}
+
+
+@pytest.fixture
+def totalsegmentator(tmp_path):
+    """A case of TotalSegmentator of which the masks can be chosen, as boxes of slices in z."""
+
+    def write(case="s0001", **masks):
+        folder = tmp_path / case
+        (folder / "segmentations").mkdir(parents=True)
+        phantom().ct.write(folder / "ct.nii.gz")
+        for name, slices in masks.items():
+            mask = np.zeros(GEOMETRY.shape, np.uint8)
+            mask[slices] = 1
+            volume(mask).write(folder / "segmentations" / f"{name}.nii.gz")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("layout", ["own", "totalsegmentator", "nnunet", "msd"])
+def test_every_layout_gives_the_same_labels(tmp_path, cases, layout):
+    write_dataset(tmp_path, cases, layout)
+    records = read_dataset(tmp_path)
+    assert [record.case for record in records] == list(cases)
+    for record, written in zip(records, cases.values(), strict=True):
+        assert record.labels == NAMES
+        label_map = record.label_map()
+        assert label_map.array.dtype == np.uint8
+        assert np.array_equal(label_map.array, written.labels)
+        assert label_map.geometry == Volume.read(record.ct).geometry
+        assert np.array_equal(Volume.read(record.ct).array, written.ct.array)
+
+
+def test_torsos_for_trying_out_commands(tmp_path):
+    main(tmp_path, cases=2, spacing=8.0, layout="nnunet")
+    first, second = read_dataset(tmp_path)
+    assert "liver" in first.labels.values()
+    assert (first.label_map().array != second.label_map().array).any()
+
+
+def test_splits_of_meta_csv(tmp_path, cases):
+    write_dataset(tmp_path, cases, "totalsegmentator")
+    assert [record.split for record in read_dataset(tmp_path)] == ["train", "val", "test"]
+    (tmp_path / "meta.csv").unlink()
+    assert {record.split for record in read_dataset(tmp_path)} == {""}
+
+
+def test_overlaps_go_to_the_higher_index_of_the_release(totalsegmentator):
+    """The aorta is before the pancreas in v1 (7, 10) and after it in v2 (52, 7)."""
+    overlapping = {"aorta": slice(2, 6), "pancreas": slice(4, 8)}
+    v1 = read_dataset(totalsegmentator("first/s0001", **overlapping, face=slice(9, 10)) / "first")[0]
+    assert v1.labels == {7: "aorta", 10: "pancreas", 93: "face"}
+    assert v1.label_map().array[:, 5, 5].tolist() == [0, 0, 7, 7, 10, 10, 10, 10, 0, 93, 0, 0]
+    v2 = read_dataset(totalsegmentator("second/s0001", **overlapping, skull=slice(9, 10)) / "second")[0]
+    assert v2.labels == {7: "pancreas", 52: "aorta", 91: "skull"}
+    assert v2.label_map().array[:, 5, 5].tolist() == [0, 0, 52, 52, 52, 52, 7, 7, 0, 91, 0, 0]
+
+
+def test_missing_classes_are_absent_and_unknown_ones_told(totalsegmentator, caplog):
+    folder = totalsegmentator("s0001", liver=slice(2, 4), spleen=slice(5, 6), my_own=slice(7, 8))
+    totalsegmentator("s0002", liver=slice(2, 4))
+    (folder / "s0003").mkdir()
+    phantom().ct.write(folder / "s0003" / "ct.nii.gz")
+    first, second, third = read_dataset(folder)
+    assert [set(record.labels.values()) for record in (first, second, third)] == [{"liver", "spleen"}, {"liver"}, set()]
+    assert "my_own" in caplog.text
+    with pytest.raises(VolumeError, match="s0003 has no labels"):
+        third.label_map()
+
+
+def test_the_broken_case_of_the_first_release_is_left_out_with_its_reason(totalsegmentator, caplog):
+    folder = totalsegmentator("s0864", face=slice(2, 4))
+    totalsegmentator("s0865", face=slice(2, 4))
+    with caplog.at_level(logging.WARNING):
+        assert [record.case for record in read_dataset(folder)] == ["s0865"]
+    assert "s0864" in caplog.text
+    assert "gzip" in caplog.text
+
+
+def test_the_same_case_of_the_second_release_is_kept(totalsegmentator):
+    assert [record.case for record in read_dataset(totalsegmentator("s0864", skull=slice(2, 4)))] == ["s0864"]
+
+
+def test_broken_files_are_named(totalsegmentator):
+    folder = totalsegmentator("s0001", liver=slice(2, 4))
+    mask = folder / "s0001" / "segmentations" / "liver.nii.gz"
+    mask.write_bytes(mask.read_bytes()[:-40])
+    with pytest.raises(VolumeError, match=r"liver\.nii\.gz is damaged"):
+        read_dataset(folder)[0].label_map()
+
+
+def test_labels_on_another_grid_are_refused(tmp_path, cases):
+    write_dataset(tmp_path, cases, "msd")
+    record = read_dataset(tmp_path)[0]
+    moved = Geometry(GEOMETRY.shape, (5, -3, 21), GEOMETRY.spacing, GEOMETRY.direction)
+    Volume(cases["s0001"].labels, moved).write(record.label_file)
+    with pytest.raises(VolumeError, match="another grid than its CT"):
+        record.label_map()
+
+
+def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, cases):
+    write_dataset(tmp_path, cases, "msd")
+    record = read_dataset(tmp_path)[0]
+    volume(cases["s0001"].labels.astype(np.float32)).write(record.label_file)
+    assert record.label_map().array.dtype == np.uint8
+    for wrong in (cases["s0001"].labels * 0.5, cases["s0001"].labels - 1.0):
+        volume(wrong.astype(np.float32)).write(record.label_file)
+        with pytest.raises(VolumeError, match="whole numbers"):
+            record.label_map()
+
+
+def test_values_above_255_take_16_bits(tmp_path, cases):
+    write_dataset(tmp_path, cases, "own")
+    record = read_dataset(tmp_path)[0]
+    volume(cases["s0001"].labels.astype(np.int16) * 100).write(record.label_file)
+    assert record.label_map().array.dtype == np.uint16
+    assert record.label_map().array.max() == 500
+
+
+def test_nnunet_splits_channels_and_cases_without_labels(tmp_path, cases):
+    write_dataset(tmp_path, cases, "nnunet")
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["s0001"], "val": ["s0002"]}]))
+    (tmp_path / "imagesTs").mkdir()
+    for channel in (0, 1):
+        phantom().ct.write(tmp_path / "imagesTs" / f"s0009_{channel:04d}.nii.gz")
+    records = {record.case: record for record in read_dataset(tmp_path)}
+    assert {case: record.split for case, record in records.items()} == {
+        "s0001": "train",
+        "s0002": "val",
+        "s0003": "train",
+        "s0009": "test",
+    }
+    assert records["s0009"].labels == {}
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    description |= {"channel_names": {"0": "PET", "1": "CT"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert [record.ct.name for record in read_dataset(tmp_path)] == ["s0009_0001.nii.gz"]
+
+
+def test_nnunet_regions_are_refused_and_ignored_voxels_have_no_name(tmp_path, cases):
+    write_dataset(tmp_path, cases, "nnunet")
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "Right Kidney": 2, "ignore": 5}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    assert read_dataset(tmp_path)[0].labels == {2: "kidney_right"}
+    description["labels"] = {"background": 0, "whole": [1, 2]}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(VolumeError, match="regions"):
+        read_dataset(tmp_path)
+
+
+def test_msd_test_cases_have_no_labels(tmp_path, cases):
+    write_dataset(tmp_path, cases, "msd")
+    description = json.loads((tmp_path / "dataset.json").read_text())
+    description["test"] = ["./imagesTs/pancreas_9.nii.gz"]
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    last = read_dataset(tmp_path)[-1]
+    assert (last.case, last.split, last.labels) == ("pancreas_9", "test", {})
+    assert last.ct == tmp_path / "imagesTs" / "pancreas_9.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("not json", "cannot be read as JSON"),
+        ('{"something": 1}', "no known layout"),
+        ('[{"case": "one"}]', "lacks the entry 'ct'"),
+        ('[{"case": "one", "ct": "a.nii", "label": "b.nii"}]', "does not name the labels of one"),
+        ('[{"case": "one", "ct": "a.nii", "labels": ["liver"]}]', "not built as any known layout"),
+        ('{"training": [{"image": "a.nii"}], "labels": {"1": "liver"}}', "lacks the entry 'label'"),
+    ],
+)
+def test_wrong_descriptions_get_one_sentence(tmp_path, content, sentence):
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(VolumeError, match=sentence):
+        read_dataset(tmp_path)
+
+
+def test_an_empty_folder_names_the_layouts(tmp_path):
+    with pytest.raises(VolumeError, match=r"TotalSegmentator .*, nnU-Net v2 raw .* or MSD"):
+        read_dataset(tmp_path)
+
+
+def test_content_hash_follows_contents_only(tmp_path, cases):
+    write_dataset(tmp_path / "a", cases, "own")
+    write_dataset(tmp_path / "b", cases, "own")
+    first, other = read_dataset(tmp_path / "a")[0], read_dataset(tmp_path / "a")[1]
+    again = read_dataset(tmp_path / "b")[0]
+    assert first.content_hash() == again.content_hash() != other.content_hash()
+    again.label_file.write_bytes(other.ct.read_bytes())
+    assert first.content_hash() != again.content_hash()
+    again.label_file.unlink()
+    with pytest.raises(VolumeError, match="cannot be read"):
+        again.content_hash()
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
+def test_the_shared_data():
+    records = {record.case: record for record in read_dataset(SHARED)}
+    assert len(records) == 35
+    assert records["openkbp-4"].labels[5] == "esophagus"
+    assert records["abdomen-crlm-1004"].labels == {}
+    assert records["torso-3mm"].labels.items() <= V2.items()
+    slab = records["torso-slab-3mm"]
+    maps = slab.label_maps(Volume.read(slab.ct))
+    assert {name: maps["tissue"].array.max() for name in maps if name == "tissue"} == {"tissue": 3}
+    assert set(slab.tissues.values()) == {"subcutaneous_fat", "visceral_fat", "skeletal_muscle"}
+    assert {slab.labels[value] for value in np.unique(maps["labels"].array)[1:]} == set(slab.labels.values())

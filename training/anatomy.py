@@ -1,0 +1,61 @@
+"""The structures of TotalSeg++ and of TotalSegmentator: names, indices, groups, and how others spell them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+
+GROUPS: dict[str, tuple[str, ...]] = {group: tuple(members) for group, members in _TABLE["structures"].items()}
+"""The nine groups of Fig. 3 and the curated tissues, each with its names."""
+
+_INDICES: dict[str, tuple[int, int | None]] = {
+    name: tuple(indices) for members in _TABLE["structures"].values() for name, indices in members.items()
+}
+
+TOTALSEG_PLUS_PLUS: dict[int, str] = dict(sorted((v1, name) for name, (v1, _) in _INDICES.items()))
+"""Index to name, 1 to 107."""
+
+V1: dict[int, str] = {index: name for index, name in TOTALSEG_PLUS_PLUS.items() if name not in GROUPS["Curated"]}
+"""Index to name of TotalSegmentator's first data set, 1 to 104."""
+
+V2: dict[int, str] = dict(
+    sorted(
+        [(v2, name) for name, (_, v2) in _INDICES.items() if v2]
+        + [(v2, name) for name, v2 in _TABLE["only_in_v2"].items()]
+    )
+)
+"""Index to name of TotalSegmentator's second data set, 1 to 117."""
+
+TISSUE_TYPES: dict[int, str] = {1: "subcutaneous_fat", 2: "visceral_fat", 3: "skeletal_muscle"}
+"""Index to name of TotalSegmentator's task of that name, in TotalSeg++ names."""
+
+
+def index_of(name: str) -> int | None:
+    """The index in TotalSeg++ of one of its names; None for any other."""
+    return _INDICES[name][0] if name in _INDICES else None
+
+
+def group_of(name: str) -> str:
+    """The group of Fig. 3 that a TotalSeg++ name belongs to; "" for any other."""
+    return next((group for group, members in GROUPS.items() if name in members), "")
+
+
+def canonical(spelling: str) -> str:
+    """The TotalSeg++ or TotalSegmentator v2 name of a label such as "Right Kidney"; as it is where there is none."""
+    return _NAMES.get(_words(spelling), spelling)
+
+
+def _words(spelling: str) -> tuple[str, ...]:
+    """The words of a name in any order and case, without brackets: RightKidney and kidney_right are the same."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", re.sub(r"\(.*?\)", "", spelling))
+    return tuple(sorted(word.lower() for word in words))
+
+
+_NAMES: dict[tuple[str, ...], str] = {
+    **{_words(spelling): name for spelling, name in _TABLE["spellings"].items()},
+    **{_words(name): name for name in (*V2.values(), *TOTALSEG_PLUS_PLUS.values())},
+}

@@ -1,0 +1,139 @@
+"""What the evaluation asks of a method, our own model as one of them, and the methods by their names.
+
+A method opens a CT as `Segmenter.open` does; what it gives answers an ordered list of clicks as `Session.segment`
+does. `Session` and its `Result` therefore fit as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.model.checkpoints import TrainedModel
+from CTSAM3DLib.session import Reach, Result, Segmenter, Session
+from CTSAM3DLib.volume import Volume
+
+METHODS = ("ctsam3d", "region-growing", "random-walker", "grow-cut")
+
+
+class Answer(Protocol):
+    """A mask and the clicks that led to it."""
+
+    @property
+    def clicks(self) -> Sequence[Click]:
+        """All clicks so far, in their order."""
+
+    @property
+    def mask(self) -> Volume:
+        """The mask, 0 or 1, on the CT's own grid."""
+
+    @property
+    def patches(self) -> Sized | None:
+        """What was looked at, for methods that work in patches."""
+
+    @property
+    def quality(self) -> float | None:
+        """The method's own estimate of its Dice, 0..1, where it has one."""
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer, covariant=True)
+
+
+class Opened(Protocol[AnswerT]):
+    """One CT, ready to be clicked."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The CT's own grid."""
+
+    def segment(self, clicks: Sequence[Click], /) -> AnswerT:
+        """The mask of these clicks, in their order. Raises ClickError."""
+
+
+class Method(Protocol):
+    """Something that segments a CT by clicks."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the command line."""
+
+    @property
+    def run(self) -> str:
+        """Its name with all that its masks depend on, such as the hash of weights."""
+
+    def open(self, volume: Volume, /) -> Opened[Answer]:
+        """The CT, ready to be clicked. Raises VolumeError."""
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method by name, and for our own model its weights and reach; it can be sent to another process."""
+
+    name: str
+    model: str = "ctsam3d-small"
+    weights: str | None = None
+    reach: Reach = "structure"
+
+    def load(self) -> Method:
+        """The method, ready for work. Raises ModelError, and CTSAM3DError where its package is not installed."""
+        if self.name == "ctsam3d":
+            return OwnModel(Segmenter.load(self.model, self.weights), self.reach)
+        if self.name not in METHODS:
+            raise CTSAM3DError(f"'{self.name}' is not a method; choose one of: {', '.join(METHODS)}.")
+        try:
+            return self._baseline()
+        except ImportError as error:
+            raise CTSAM3DError(
+                f"{self.name} needs {error.name}, which is missing; install it by: pip install 'ctsam3d[training]'."
+            ) from error
+
+    def _baseline(self) -> Method:
+        """Imported when asked for, since each needs a package that the others do not."""
+        if self.name == "region-growing":
+            from training.baselines.region_growing import RegionGrowing
+
+            return RegionGrowing()
+        if self.name == "random-walker":
+            from training.baselines.random_walker import RandomWalker
+
+            return RandomWalker()
+        from training.baselines.grow_cut import GrowCut
+
+        return GrowCut()
+
+
+def run_name(model: TrainedModel, reach: Reach = "structure") -> str:
+    """What results of a model are filed under: its name, the start of its file's hash, and an unusual reach."""
+    return f"{model.info.name}-{model.file_hash[:8]}" + (f"-{reach}" if reach != "structure" else "")
+
+
+class OwnModel:
+    """A CT-SAM3D network, bundled or from a file."""
+
+    name = "ctsam3d"
+
+    def __init__(self, segmenter: Segmenter, reach: Reach = "structure") -> None:
+        self.run = run_name(segmenter.engine.model, reach)
+        self._segmenter = segmenter
+        self._reach = reach
+
+    def open(self, volume: Volume) -> Opened[Result]:
+        """A session with this reach. Raises VolumeError."""
+        return _Reaching(self._segmenter.open(volume), self._reach)
+
+
+@dataclass(frozen=True)
+class _Reaching:
+    session: Session
+    reach: Reach
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.session.geometry
+
+    def segment(self, clicks: Sequence[Click]) -> Result:
+        return self.session.segment(clicks, self.reach)
