@@ -13,7 +13,7 @@ from CTSAM3DLib.model.unet_encoder import UNetEncoder
 
 
 class CTSAM3D(nn.Module):
-    """The network of the paper's Fig. 2. Images are CT patches of 1.5 mm voxels, LPS, scaled to [0, 1]."""
+    """The network of the paper's Fig. 2. Images are CT patches, LPS, scaled to [0, 1]."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
