@@ -7,6 +7,7 @@ half the patches V in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -69,7 +70,6 @@ class Batch:
         self.image = image.to(device).contiguous(memory_format=torch.channels_last_3d)
         self.truth = np.stack([s.truth_u for s in samples] + [s.truth_v for s in samples])
         self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32)).to(device)
-        self.heat_maps = torch.from_numpy(np.stack([heat_map(t) for t in self.truth])[:, None]).to(device)
         self.previous = torch.zeros_like(self.truth_tensor)
         self.clicks = [Clicks() for _ in self.truth]
         for index, truth in enumerate(self.truth):
@@ -80,6 +80,11 @@ class Batch:
                 self._start_from_wrong_mask(index)
             else:
                 self._click_first(index)
+
+    @cached_property
+    def heat_maps(self) -> Tensor:
+        """(2 * pairs, 1, 64, 64, 64): what the cross-patch network is to say of each patch, where it learns at all."""
+        return torch.from_numpy(np.stack([heat_map(truth) for truth in self.truth])[:, None]).to(self.device)
 
     def _click_first(self, index: int) -> None:
         if self.truth[index].any():
