@@ -46,19 +46,28 @@ class Click:
 
 
 def clicks_to_json(clicks: Iterable[Click]) -> str:
-    """Return the clicks as one line of JSON without `|`, so that it fits a segment's tag."""
+    """Return the clicks as one line of JSON in LPS mm."""
     return json.dumps([click.to_dict() for click in clicks], separators=(",", ":"))
 
 
+def clicks_to_tag(clicks: Iterable[Click]) -> str:
+    """Return the clicks as a segment's tag: one line of JSON in RAS mm, as everything of a segment, without `|`."""
+    items = [Click(_flipped(click.position), click.positive).to_dict() for click in clicks]
+    return json.dumps({"coordinateSystem": "RAS", "clicks": items}, separators=(",", ":"))
+
+
 def clicks_from_json(text: str) -> list[Click]:
-    """Return the clicks of `clicks_to_json`. Raises ClickError."""
+    """Return the clicks of `clicks_to_json` or of `clicks_to_tag`, in LPS. Raises ClickError."""
     try:
-        items = json.loads(text)
+        content = json.loads(text)
     except ValueError as error:
         raise ClickError(f"The clicks are not valid JSON ({error}); write a list of clicks.") from error
+    is_ras = isinstance(content, dict) and content.get("coordinateSystem") == "RAS"
+    items = content.get("clicks") if is_ras else content
     if not isinstance(items, list):
         raise ClickError("The clicks are not a JSON list; write a list of clicks.")
-    return [Click.from_dict(item) for item in items]
+    clicks = [Click.from_dict(item) for item in items]
+    return [Click(_flipped(click.position), click.positive) for click in clicks] if is_ras else clicks
 
 
 def parse_click(text: str) -> tuple[Position, bool]:
@@ -158,6 +167,12 @@ def _clicks_of(markup: dict[str, Any]) -> list[Click]:
         )
         clicks.append(Click((-x, -y, z) if is_ras else (x, y, z), not negative))
     return clicks
+
+
+def _flipped(position: Position) -> Position:
+    """From LPS to RAS or back."""
+    x, y, z = position
+    return 0.0 - x, 0.0 - y, z  # no -0.0, which would be written otherwise than 0.0
 
 
 def _position(numbers: Any) -> Position:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from CTSAM3DLib.clicks import clicks_to_json
-from CTSAM3DLib.session import Result
+from CTSAM3DLib.clicks import clicks_to_tag
+
+if TYPE_CHECKING:  # the session imports torch, which Slicer may not have
+    from CTSAM3DLib.session import Result
 
 
 def tags(result: Result) -> dict[str, str]:
-    """The tags that a segment carries in a .seg.nrrd file and in Slicer; clicks are JSON in LPS mm."""
+    """The tags that a segment carries in a .seg.nrrd file and in Slicer; clicks are JSON in RAS mm."""
     low, high = result.model.window
     return {
         "CTSAM3D.Model": result.model.name,
         "CTSAM3D.ModelHash": result.model_hash,
         "CTSAM3D.Window": f"{low:g} {high:g}",
         "CTSAM3D.Reach": result.reach,
-        "CTSAM3D.Clicks": clicks_to_json(result.clicks),
+        "CTSAM3D.Clicks": clicks_to_tag(result.clicks),
     }
 
 
