@@ -6,6 +6,7 @@ A canvas shares its tiles with the one that it was made from, so keeping one for
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,6 +25,20 @@ class Canvas:
     """Tiles of 64³ voxels (z, y, x), uint8, read-only, by their index on the model grid."""
 
     tiles: Mapping[TileIndex, NDArray[np.uint8]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of_dense(cls, values: NDArray[np.uint8], start: Start) -> Canvas:
+        """A canvas with these values (z, y, x) from `start`, such as `dense` gives; nothing is known elsewhere."""
+        first = [corner // PATCH for corner in start]
+        before = [corner % PATCH for corner in start]
+        padding = [(b, -(b + size) % PATCH) for b, size in zip(before, values.shape, strict=True)]
+        padded = np.pad(values, padding)
+        padded.flags.writeable = False
+        tiles = {}
+        for step in itertools.product(*(range(size // PATCH) for size in padded.shape)):
+            z, y, x = (a + b for a, b in zip(first, step, strict=True))
+            tiles[z, y, x] = padded[tuple(slice(n * PATCH, (n + 1) * PATCH) for n in step)]
+        return cls(MappingProxyType(tiles))
 
     def read(self, start: Start) -> NDArray[np.uint8]:
         """The 64³ values from `start`; zero where nothing is known."""

@@ -23,7 +23,7 @@ from CTSAM3DLib.clicks import Click, check_clicks, parse_click, read_markups, to
 from CTSAM3DLib.errors import Cancelled, CTSAM3DError, OutputError
 
 if TYPE_CHECKING:
-    from CTSAM3DLib.session import Reach, Result
+    from CTSAM3DLib.result import Reach, Result
 
 MASK_FORMATS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 

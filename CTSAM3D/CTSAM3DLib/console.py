@@ -13,7 +13,7 @@ from rich.table import Table
 
 from CTSAM3DLib.canvas import MASK
 from CTSAM3DLib.errors import Cancelled
-from CTSAM3DLib.session import Result
+from CTSAM3DLib.result import Result
 
 
 @contextmanager

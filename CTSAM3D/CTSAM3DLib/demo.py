@@ -16,8 +16,9 @@ from CTSAM3DLib import provenance
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.pictures import PALETTE, Overlay, three_planes
+from CTSAM3DLib.result import Result
 from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.session import Result, Segmenter, Session
+from CTSAM3DLib.session import Segmenter, Session
 from CTSAM3DLib.volume import Volume
 
 PHANTOM_STRUCTURES = ("liver", "kidney_left", "aorta", "vertebrae_L1", "lung_right")

@@ -6,9 +6,7 @@ A network sees patches of 64³ voxels; those of the paper's network are 1.5 mm (
 from __future__ import annotations
 
 import itertools
-import threading
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +15,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike, NDArray
 
+from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.geometry import Box, Geometry
 from CTSAM3DLib.volume import Volume
 from CTSAM3DLib.volume_io import as_image
@@ -105,22 +104,15 @@ class TileSampler(PatchSource):
     def __init__(self, volume: Volume, spacing: float = PAPER_SPACING, capacity_bytes: int = 256 * 2**20) -> None:
         self.grid = ModelGrid.covering(volume.geometry, spacing)
         self._volume = volume
-        self._capacity = capacity_bytes // (PATCH**3 * np.dtype(np.int16).itemsize)
-        self._tiles: OrderedDict[TileIndex, NDArray[np.int16]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._tiles = Cache(capacity_bytes)
 
     def tile(self, index_zyx: TileIndex) -> NDArray[np.int16]:
         """Return HU of the 64³ voxels (z, y, x) from index * 64, read-only; AIR_HU outside the CT."""
-        with self._lock:
-            if index_zyx in self._tiles:
-                self._tiles.move_to_end(index_zyx)
-                return self._tiles[index_zyx]
-        tile = self._sample(index_zyx)
-        tile.flags.writeable = False
-        with self._lock:
-            self._tiles[index_zyx] = tile
-            while len(self._tiles) > self._capacity:
-                self._tiles.popitem(last=False)
+        tile: NDArray[np.int16] | None = self._tiles.get(index_zyx)
+        if tile is None:
+            tile = self._sample(index_zyx)
+            tile.flags.writeable = False
+            self._tiles.put(index_zyx, tile, tile.nbytes)
         return tile
 
     def _sample(self, index_zyx: TileIndex) -> NDArray[np.int16]:

@@ -9,7 +9,7 @@ Positions are voxels (z, y, x) of the model grid.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,16 @@ class Patch:
     ring: int
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How far growth has come: the canvas, what was answered beyond the clicked patch, and what comes next."""
+
+    canvas: Canvas
+    patches: tuple[Patch, ...] = ()
+    following: tuple[Start, ...] = ()
+    """Patches that the network looks at next: neighbours and those they are reached from. None at the end."""
+
+
 class Prompter(Protocol):
     """What growth needs of a session: the two questions that the network answers."""
 
@@ -57,19 +67,13 @@ class Prompter(Protocol):
 
 
 def grow(
-    prompter: Prompter,
-    before: Canvas,
-    clicked: Canvas,
-    start: Start,
-    rings: int | None,
-    most_patches: int,
-    check: Callable[[Canvas, Sequence[Patch]], None],
-) -> tuple[Canvas, list[Patch]]:
-    """Follow what a positive click added out of its patch at `start`.
+    prompter: Prompter, before: Canvas, clicked: Canvas, start: Start, rings: int | None, most_patches: int
+) -> Iterator[Growth]:
+    """Follow what a positive click added out of its patch at `start`, with a pause before each group of neighbours.
 
     `before` and `clicked` are the canvas before and after the clicked patch was answered. `rings` bounds how far it
-    goes (None: as far as there are open borders), `most_patches` how much is asked. `check` sees every partial result
-    and may raise to stop. Outside the clicked patch a voxel is only ever added to the mask, never taken away.
+    goes (None: as far as there are open borders), `most_patches` how much is asked. The last growth, and only that,
+    has nothing following. Outside the clicked patch a voxel is only ever added to the mask, never taken away.
     """
     canvas = clicked
     depths = _Depths(start)
@@ -80,18 +84,18 @@ def grow(
     while ring and (rings is None or distance < rings) and len(grown) < most_patches:
         distance += 1
         found = _open_neighbours(ring, canvas, before, prompter.grid, visited)
-        following = list(found)[: most_patches - len(grown)]
-        visited.update(following)
-        for first in range(0, len(following), GROUP):
-            group = following[first : first + GROUP]
-            heat_maps = prompter.propose(canvas, [found[neighbour] for neighbour in group], group)
+        ring = list(found)[: most_patches - len(grown)]
+        visited.update(ring)
+        for first in range(0, len(ring), GROUP):
+            group = ring[first : first + GROUP]
+            sources = [found[neighbour] for neighbour in group]
+            yield Growth(canvas, tuple(grown), (*group, *sources))
+            heat_maps = prompter.propose(canvas, sources, group)
             points = [_peak(heat_map, neighbour) for heat_map, neighbour in zip(heat_maps, group, strict=True)]
             for neighbour, answer in zip(group, prompter.answer(canvas, group, points), strict=True):
                 canvas = canvas.write(neighbour, depths.merge(neighbour, canvas, before, answer))
                 grown.append(Patch(neighbour, distance))
-            check(canvas, grown)
-        ring = following
-    return canvas, grown
+    yield Growth(canvas, tuple(grown))
 
 
 def _open_neighbours(

@@ -9,7 +9,7 @@ import numpy as np
 from CTSAM3DLib.clicks import clicks_to_tag
 
 if TYPE_CHECKING:  # the session imports torch, which Slicer may not have
-    from CTSAM3DLib.session import Result
+    from CTSAM3DLib.result import Result
 
 
 def tags(result: Result) -> dict[str, str]:

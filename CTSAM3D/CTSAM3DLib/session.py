@@ -8,29 +8,23 @@ thing it keeps, and losing it costs time alone.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal, Protocol
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.canvas import Canvas
 from CTSAM3DLib.clicks import Click, check_clicks
 from CTSAM3DLib.engine import Engine, Features
-from CTSAM3DLib.errors import Cancelled, CTSAM3DError
-from CTSAM3DLib.geometry import Box, Geometry
-from CTSAM3DLib.grid import PATCH, ModelGrid, PatchSource, Start, TileSampler, bring_back
+from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.grid import PATCH, PatchSource, Start, TileSampler
 from CTSAM3DLib.growth import Patch, depth_in_patch, grow
-from CTSAM3DLib.model.checkpoints import ModelInfo
 from CTSAM3DLib.models import load_model
 from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.result import RINGS, CancelEvent, Reach, Result, check_reach, stop_if_cancelled
 from CTSAM3DLib.volume import Volume
-
-Reach = Literal["patch", "neighbours", "structure"]
-RINGS: dict[Reach, int | None] = {"patch": 0, "neighbours": 1, "structure": None}
 
 REUSE_MARGIN = 12
 """A click at least this many voxels inside the side of an earlier clicked patch is answered there again."""
@@ -40,15 +34,10 @@ SETTLED = 5
 """From this click on a mask is refined: a positive click only adds to it, a negative one only takes away."""
 MOST_PATCHES = 96
 """Patches that one click may grow into: at this stride, at 1.5 mm a cube of more than 30 cm."""
-CACHED_STATES = 64
-CACHED_FEATURES = 128
-
-
-class CancelEvent(Protocol):
-    """Something like `threading.Event`."""
-
-    def is_set(self) -> bool:
-        """Whether the user wants to stop."""
+CACHED_BYTES = 2**30
+"""What a session of its own keeps to be quick; one that shares a cache keeps what fits in there."""
+SMALL_THINGS = 1024
+"""Bytes that the objects around arrays are taken to need."""
 
 
 @dataclass(frozen=True)
@@ -61,57 +50,47 @@ class State:
     """Patches in which clicks were answered, the latest last."""
     quality: float = 0.0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it holds, of which other states may share most."""
+        return sum(tile.nbytes for tile in self.canvas.tiles.values()) + SMALL_THINGS * (1 + len(self.patches))
+
 
 @dataclass(frozen=True)
-class Result:
-    """A mask and how it was made."""
+class Turn:
+    """A pause before the network is asked: what is known so far, and the patches that it will look at next."""
 
-    clicks: tuple[Click, ...]
-    reach: Reach
-    model: ModelInfo
-    model_hash: str
-    quality: float
-    """The network's own estimate of the Dice of the last clicked patch, 0..1."""
-    patches: tuple[Patch, ...]
-    """Every patch that was answered, in order; starts are voxels (z, y, x) of the model grid."""
-    final: bool
-    canvas: Canvas
-    grid: ModelGrid
-    geometry: Geometry
-
-    @cached_property
-    def cropped(self) -> tuple[NDArray[np.uint8], Box]:
-        """The mask (0 or 1) in the box of the CT that it can lie in, and that box (slices in z, y, x)."""
-        probability, start = self.canvas.dense()
-        return bring_back(probability, start, self.grid, self.geometry)
+    state: State
+    starts: tuple[Start, ...] = ()
+    """No patches: the work is done."""
 
     @property
-    def box(self) -> Box:
-        """The box of the CT, slices in z, y, x, outside of which the mask is empty."""
-        return self.cropped[1]
-
-    @cached_property
-    def mask(self) -> Volume:
-        """The mask on the CT's own grid, uint8, 0 or 1."""
-        cropped, box = self.cropped
-        array = np.zeros(self.geometry.shape, np.uint8)
-        array[box] = cropped
-        return Volume(array, self.geometry)
+    def final(self) -> bool:
+        """Whether the state is that of all the clicks."""
+        return not self.starts
 
 
 class Session:
-    """One CT, ready to be clicked. Safe across threads: calls wait for one another.
+    """One CT, ready to be clicked. Safe across threads: calls of `segment` wait for one another.
 
-    `source` gives the CT on the model grid; `geometry` is the CT's own grid.
+    `source` gives the CT on the model grid; `geometry` is the CT's own grid. What is worth keeping goes into `cache`,
+    which several sessions may share, under keys that begin with `owner`.
     """
 
-    def __init__(self, engine: Engine, source: PatchSource, geometry: Geometry) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        source: PatchSource,
+        geometry: Geometry,
+        cache: Cache | None = None,
+        owner: Hashable = None,
+    ) -> None:
         self.geometry = geometry
         self.grid = source.grid
         self.engine = engine
         self.source = source
-        self._states: OrderedDict[tuple[Reach, tuple[Click, ...]], State] = OrderedDict()
-        self._features: OrderedDict[Start, Features] = OrderedDict()
+        self._cache = Cache(CACHED_BYTES) if cache is None else cache
+        self._owner = owner
         self._lock = threading.Lock()
 
     def segment(
@@ -126,17 +105,30 @@ class Session:
         `progress` is called with every partial result, the clicked patch first. Raises ClickError for no click, only
         negative clicks, or a click outside the volume; Cancelled when `cancel` is set, which loses nothing.
         """
-        if reach not in RINGS:
-            raise CTSAM3DError(f"'{reach}' is not a reach; choose one of: {', '.join(RINGS)}.")
         clicks = tuple(clicks)
-        check_clicks(clicks, self.geometry)
         with self._lock:
-            known, state = self._longest_known(clicks, reach)
-            for count in range(known + 1, len(clicks) + 1):
-                step = _Step(self, clicks[:count], reach, progress, cancel)
-                state = step.run(state)
-                self._remember(clicks[:count], reach, state)
-            return self.result(clicks, reach, state, final=True)
+            shown: State | None = None
+            for turn in self.turns(clicks, reach):
+                if progress is not None and shown is not None and turn.state is not shown:
+                    progress(self.result(clicks, reach, turn.state, final=False))
+                shown = turn.state
+                if not turn.final:
+                    stop_if_cancelled(cancel)
+            return self.result(clicks, reach, turn.state, final=True)
+
+    def turns(self, clicks: Sequence[Click], reach: Reach) -> Iterator[Turn]:
+        """Answer the clicks with a pause before every use of the network; the last turn, and only that, is final.
+
+        Whoever holds the iterator may leave it at any pause. Raises what `segment` raises.
+        """
+        clicks = tuple(clicks)
+        check_reach(reach)
+        check_clicks(clicks, self.geometry)
+        known, state = self._longest_known(clicks, reach)
+        for count in range(known + 1, len(clicks) + 1):
+            state = yield from _Step(self, clicks[:count], reach).run(state)
+            self._remember(clicks[:count], reach, state)
+        yield Turn(state)
 
     def result(self, clicks: tuple[Click, ...], reach: Reach, state: State, final: bool) -> Result:
         """A state with everything that a result says of itself."""
@@ -156,53 +148,47 @@ class Session:
 
     def features(self, start: Start) -> Features:
         """The encoder's levels of the patch at `start`, encoded once."""
-        if start not in self._features:
-            self._features[start] = self.engine.encode(self.source.patch(start))
-            if len(self._features) > CACHED_FEATURES:
-                self._features.popitem(last=False)
-        self._features.move_to_end(start)
-        return self._features[start]
+        key = (self._owner, "features", start)
+        features: Features | None = self._cache.get(key)
+        if features is None:
+            features = self.engine.encode(self.source.patch(start))
+            self._cache.put(key, features, sum(level.nbytes for level in features))
+        return features
+
+    def unseen(self, starts: Sequence[Start]) -> list[Start]:
+        """Those of the patches whose voxels the network still needs, to encode them or to propose where masks go on."""
+        if self.engine.model.info.cross_patch:
+            return list(starts)
+        return [start for start in starts if (self._owner, "features", start) not in self._cache]
 
     def _longest_known(self, clicks: tuple[Click, ...], reach: Reach) -> tuple[int, State]:
         for count in range(len(clicks), 0, -1):
-            key = (reach, clicks[:count])
-            if key in self._states:
-                self._states.move_to_end(key)
-                return count, self._states[key]
+            state = self._cache.get((self._owner, "state", reach, clicks[:count]))
+            if state is not None:
+                return count, state
         return 0, State()
 
     def _remember(self, clicks: tuple[Click, ...], reach: Reach, state: State) -> None:
-        self._states[reach, clicks] = state
-        if len(self._states) > CACHED_STATES:
-            self._states.popitem(last=False)
+        self._cache.put((self._owner, "state", reach, clicks), state, state.nbytes)
 
 
 class _Step:
     """The last of these clicks, answered on top of the state of those before it."""
 
-    def __init__(
-        self,
-        session: Session,
-        clicks: tuple[Click, ...],
-        reach: Reach,
-        progress: Callable[[Result], None] | None,
-        cancel: CancelEvent | None,
-    ) -> None:
+    def __init__(self, session: Session, clicks: tuple[Click, ...], reach: Reach) -> None:
         self.grid = session.grid
         self._session = session
         self._clicks = clicks
         self._reach = reach
-        self._progress = progress
-        self._cancel = cancel
         self._voxels = session.grid.to_voxels([click.position for click in clicks])
 
-    def run(self, state: State) -> State:
-        """The state after this click."""
+    def run(self, state: State) -> Generator[Turn, None, State]:
+        """The state after this click, with a pause before each use of the network."""
         click = self._clicks[-1]
         if not any(earlier.positive for earlier in self._clicks):
             return state  # negative clicks that come first wait for the first positive one
-        self._stop_if_cancelled()
         start = self._place(state.clicked)
+        yield Turn(state, (start,))
         answer, quality = self._decode(state.canvas, [start], [None])[0]
         known = state.canvas.read(start)
         faded = _fade(known, np.maximum(answer, 1))
@@ -210,16 +196,13 @@ class _Step:
             faded = _refined(known, faded, click.positive)
         clicked = state.canvas.write(start, faded)
         reached = State(clicked, (*state.patches, Patch(start, 0)), (*state.clicked, start), quality)
-        self._report(reached)
         if not click.positive:
             return reached
-
-        def check(canvas: Canvas, grown: Sequence[Patch]) -> None:
-            self._stop_if_cancelled()
-            self._report(State(canvas, (*reached.patches, *grown), reached.clicked, quality))
-
-        canvas, grown = grow(self, state.canvas, clicked, start, RINGS[self._reach], MOST_PATCHES, check)
-        return State(canvas, (*reached.patches, *grown), reached.clicked, quality)
+        for growth in grow(self, state.canvas, clicked, start, RINGS[self._reach], MOST_PATCHES):
+            grown = replace(reached, canvas=growth.canvas, patches=(*reached.patches, *growth.patches))
+            if growth.following:
+                yield Turn(grown, growth.following)
+        return grown
 
     def answer(
         self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
@@ -267,14 +250,6 @@ class _Step:
                 return start
         z, y, x = (_within(v - PATCH // 2, size) for v, size in zip((z, y, x), self.grid.shape, strict=True))
         return z, y, x
-
-    def _report(self, state: State) -> None:
-        if self._progress is not None:
-            self._progress(self._session.result(self._clicks, self._reach, state, final=False))
-
-    def _stop_if_cancelled(self) -> None:
-        if self._cancel is not None and self._cancel.is_set():
-            raise Cancelled("The segmentation was cancelled; the clicks are kept.")
 
 
 def _within(start: int, size: int) -> int:

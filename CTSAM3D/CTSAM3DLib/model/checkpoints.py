@@ -21,28 +21,9 @@ from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import PAPER, NetworkConfig
 from CTSAM3DLib.model.network import CTSAM3D
 from CTSAM3DLib.model.published import read_window, translate
+from CTSAM3DLib.model_info import ModelInfo
 
 FORMAT = "ctsam3d-1"
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What a result has to say of the model it was made with."""
-
-    name: str
-    window: tuple[float, float]
-    """HU that become 0 and 1."""
-    spacing: float = 1.5
-    """Voxel of the patches, mm."""
-    cross_patch: bool = True
-    """Whether its cross-patch network was trained; without, growth follows the overlap of patches alone."""
-    labels: tuple[str, ...] = ()
-    """Structures that it was trained on."""
-    data_hash: str = ""
-    """Identifies the training data."""
-    licence: str = ""
-    card: str = ""
-    """The model card, Markdown."""
 
 
 @dataclass(frozen=True)
