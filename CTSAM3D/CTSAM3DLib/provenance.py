@@ -12,15 +12,23 @@ if TYPE_CHECKING:  # the session imports torch, which Slicer may not have
     from CTSAM3DLib.result import Result
 
 
+MODEL_TAG = "CTSAM3D.Model"
+MODEL_HASH_TAG = "CTSAM3D.ModelHash"
+WINDOW_TAG = "CTSAM3D.Window"
+REACH_TAG = "CTSAM3D.Reach"
+CLICKS_TAG = "CTSAM3D.Clicks"
+TAGS = (MODEL_TAG, MODEL_HASH_TAG, WINDOW_TAG, REACH_TAG, CLICKS_TAG)
+
+
 def tags(result: Result) -> dict[str, str]:
     """The tags that a segment carries in a .seg.nrrd file and in Slicer; clicks are JSON in RAS mm."""
     low, high = result.model.window
     return {
-        "CTSAM3D.Model": result.model.name,
-        "CTSAM3D.ModelHash": result.model_hash,
-        "CTSAM3D.Window": f"{low:g} {high:g}",
-        "CTSAM3D.Reach": result.reach,
-        "CTSAM3D.Clicks": clicks_to_tag(result.clicks),
+        MODEL_TAG: result.model.name,
+        MODEL_HASH_TAG: result.model_hash,
+        WINDOW_TAG: f"{low:g} {high:g}",
+        REACH_TAG: result.reach,
+        CLICKS_TAG: clicks_to_tag(result.clicks),
     }
 
 

@@ -71,9 +71,10 @@ def test_floors_import_only_from_below():
     ]
     floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
     modules = {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"}
-    assert modules | {"model"} == set(floor_of)
-    for path in [*LIBRARY.glob("*.py"), *(LIBRARY / "model").glob("*.py")]:
-        own = "model" if path.parent.name == "model" else path.stem
+    packages = {"model", "mrml"}
+    assert modules | packages == set(floor_of)
+    for path in [*LIBRARY.glob("*.py"), *(file for name in packages for file in (LIBRARY / name).glob("*.py"))]:
+        own = path.parent.name if path.parent.name in packages else path.stem
         if own == "__init__":
             continue
         for name in re.findall(r"^\s*(?:from|import) CTSAM3DLib\.?(?: import )?(\w+)", path.read_text(), re.MULTILINE):

@@ -1,0 +1,135 @@
+"""Masks into segments as the Segment Editor writes them: its editable area, its overwrite modes, its undo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol
+
+import slicer
+
+from CTSAM3DLib import provenance
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.mrml.clicks import drop_pending_clicks
+from CTSAM3DLib.mrml.crops import Change, Crop
+from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, voxel_ml
+
+KEPT_REST_TAG = "CTSAM3D.KeptRest"
+"""Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
+
+
+class SegmentWriter(Protocol):
+    """What a prediction needs of a segment editor: the effect's own in Slicer, `LogicSegmentWriter` elsewhere."""
+
+    @property
+    def segmentation_node(self) -> slicer.vtkMRMLSegmentationNode:
+        """The segmentation that is being edited, or None."""
+
+    def reference_image(self) -> slicer.vtkOrientedImageData:
+        """The grid that segments are edited on, in the segmentation's local frame; its voxels are not asked for."""
+
+    def save_state_for_undo(self) -> None:
+        """Remember the segmentation as it is now."""
+
+    def set_labelmap(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Replace the segment, within the editable area, by a labelmap on the reference grid."""
+
+
+class LogicSegmentWriter:
+    """A SegmentWriter over `vtkSlicerSegmentEditorLogic`, for scripts and tests: no window, no effect.
+
+    Without an `editor_node` one is made that allows edits everywhere and lets segments overwrite one another, which
+    is the Segment Editor's default; `close` removes it.
+    """
+
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        segmentation_node: slicer.vtkMRMLSegmentationNode,
+        volume_node: slicer.vtkMRMLScalarVolumeNode,
+        editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
+    ) -> None:
+        self._own_node = editor_node is None
+        if editor_node is None:
+            editor_node = slicer.vtkMRMLSegmentEditorNode()
+            editor_node.SetSaveWithScene(False)
+            scene.AddNode(editor_node)
+        self.editor_node = editor_node
+        if not _has_geometry(segmentation_node):
+            segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
+        editor_node.SetAndObserveSegmentationNode(segmentation_node)
+        editor_node.SetAndObserveSourceVolumeNode(volume_node)
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(scene)
+        self._logic.SetSegmentEditorNode(editor_node)
+
+    @property
+    def segmentation_node(self) -> slicer.vtkMRMLSegmentationNode:
+        """The segmentation that is being edited, or None."""
+        return self.editor_node.GetSegmentationNode()
+
+    def reference_image(self) -> slicer.vtkOrientedImageData:
+        """The grid that segments are edited on. Raises CTSAM3DError where there is none."""
+        if not self._logic.UpdateReferenceGeometryImage():
+            raise CTSAM3DError("The segmentation has no geometry; choose its source volume first.")
+        return self._logic.GetReferenceGeometryImage()
+
+    def save_state_for_undo(self) -> None:
+        """Remember the segmentation as it is now."""
+        self._logic.SaveStateForUndo()
+
+    def set_labelmap(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Replace the segment, within the editable area."""
+        self._logic.UpdateReferenceGeometryImage()
+        if self.editor_node.GetSourceVolumeIntensityMask():
+            self._logic.UpdateAlignedSourceVolume()
+        mode = self._logic.ModificationModeSet
+        self._logic.ModifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode, True, False)
+
+    def undo(self) -> None:
+        """Go back to the state that was saved last."""
+        self._logic.Undo()
+
+    def redo(self) -> None:
+        """Take an undo back."""
+        self._logic.Redo()
+
+    def close(self) -> None:
+        """Remove the editor node if it was made here; the undo states go with it."""
+        self._logic.SetSegmentEditorNode(None)
+        scene = self.editor_node.GetScene()
+        if self._own_node and scene is not None:
+            scene.RemoveNode(self.editor_node)
+
+    def __enter__(self) -> LogicSegmentWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping[str, str]) -> Change:
+    """Give a segment a new mask and the tags that say how it was made, the clicks among them; one undo state.
+
+    Tags of an earlier mask that these do not name are taken away.
+    """
+    node = writer.segmentation_node
+    reference = writer.reference_image()
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    before = segment_mask(node, segment_id, reference)
+    drop_pending_clicks(segment)  # they are answered now, and belong to no state that an undo could bring back
+    writer.save_state_for_undo()
+    regrid(node, segment_id, reference)
+    for name in {*provenance.TAGS, KEPT_REST_TAG} - tags.keys():
+        segment.RemoveTag(name)
+    for name, value in tags.items():
+        segment.SetTag(name, value)
+    writer.set_labelmap(segment_id, cropped_labelmap(mask, reference))
+    return Change.between(before, segment_mask(node, segment_id, reference), voxel_ml(reference))
+
+
+def _has_geometry(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
+    name = slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName()
+    return bool(segmentation_node.GetSegmentation().GetConversionParameter(name))
