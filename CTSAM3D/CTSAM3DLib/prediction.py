@@ -11,10 +11,11 @@ import dataclasses
 import itertools
 import logging
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,16 @@ from numpy.typing import NDArray
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import Cancelled, CTSAM3DError
 from CTSAM3DLib.geometry import Box, Geometry
+from CTSAM3DLib.result import CancelEvent, Reach, Result
 from CTSAM3DLib.volume import Volume
-
-if TYPE_CHECKING:  # the session imports torch, which is not needed where a server predicts
-    from CTSAM3DLib.session import CancelEvent, Reach, Result
 
 logger = logging.getLogger(__name__)
 
 OPEN_SESSIONS = 2
 """Volumes that stay open; going back to one of them costs nothing."""
+
+PREVIEW_PAUSE = 4
+"""Times that making a preview took until the next one: previews take at most a fifth of a prediction."""
 
 
 class OpenedVolume(Protocol):
@@ -194,8 +196,15 @@ class PredictionWorker:
             return self._running, self._cancel
 
     def _answered(self, request: Request, cancel: threading.Event) -> Answer:
+        next_preview = 0.0
+
         def progress(result: Result) -> None:
-            self._tell(_answer(request, result))
+            nonlocal next_preview
+            begun = time.monotonic()
+            if begun >= next_preview:
+                self._tell(_answer(request, result))
+                ended = time.monotonic()
+                next_preview = ended + PREVIEW_PAUSE * (ended - begun)
 
         result = self._session(request).segment(request.clicks, request.reach, progress, cancel)
         return _answer(request, result)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from CTSAM3DLib.clicks import clicks_to_tag
-
-if TYPE_CHECKING:  # the session imports torch, which Slicer may not have
-    from CTSAM3DLib.result import Result
-
+from CTSAM3DLib.result import Result
 
 MODEL_TAG = "CTSAM3D.Model"
 MODEL_HASH_TAG = "CTSAM3D.ModelHash"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import slicer
 
@@ -27,10 +26,8 @@ from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import KEPT_REST_TAG, SegmentWriter, write_mask
 from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
+from CTSAM3DLib.result import Reach, Result
 from CTSAM3DLib.volume import Volume
-
-if TYPE_CHECKING:
-    from CTSAM3DLib.session import Reach, Result
 
 
 @dataclass(frozen=True)
@@ -157,9 +154,9 @@ class SegmentPredictor:
         self._worker.cancel(target)
 
     def close(self) -> None:
-        """End the worker; clicks that wait for their masks stay pending."""
-        self._jobs.clear()
-        self._worker.close()
+        """Stop all that was asked and leave its clicks pending; the worker is its owner's to close."""
+        for target in list(self._jobs):
+            self.drop(target)
 
     def _volume(self, target: Target, reference: slicer.vtkOrientedImageData) -> tuple[Hashable, Volume]:
         key = volume_key(target.volume_node, target.segmentation_node, reference)
