@@ -20,8 +20,9 @@ from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import PAPER, NetworkConfig
 from CTSAM3DLib.model.network import CTSAM3D
-from CTSAM3DLib.model.published import read_window, translate
+from CTSAM3DLib.model.published import translate
 from CTSAM3DLib.model_info import ModelInfo
+from CTSAM3DLib.published_config import read_window
 
 FORMAT = "ctsam3d-1"
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import slicer
 import vtk
 
+from CTSAM3DLib.batch import ClicksBySegment, clicks_of_rows, split_label
 from CTSAM3DLib.clicks import Click, clicks_from_json, clicks_to_tag
 from CTSAM3DLib.mrml.frames import to_local, to_world
 from CTSAM3DLib.provenance import CLICKS_TAG
@@ -65,6 +66,45 @@ def read_points(
         Click(to_local(world, segmentation_node), not _is_negative(markups_node, index))
         for index, world in _placed(markups_node)
     ]
+
+
+def read_labelled_points(
+    markups_node: slicer.vtkMRMLMarkupsNode, segmentation_node: slicer.vtkMRMLSegmentationNode
+) -> ClicksBySegment:
+    """The placed control points by the segment that their labels name ("liver", "-liver"); see `read_points`.
+
+    A point whose label is only a sign belongs to the segment that is called as the node is.
+    """
+    clicks: ClicksBySegment = {}
+    for index, world in _placed(markups_node):
+        label = markups_node.GetNthControlPointLabel(index)
+        name, positive = split_label(label, markups_node.GetNthControlPointDescription(index))
+        click = Click(to_local(world, segmentation_node), positive)
+        clicks.setdefault(name or markups_node.GetName(), []).append(click)
+    return clicks
+
+
+def read_table_node(
+    table_node: slicer.vtkMRMLTableNode, segmentation_node: slicer.vtkMRMLSegmentationNode
+) -> ClicksBySegment:
+    """The clicks by segment in a table node with the columns of `batch.clicks_of_rows`, positions in world mm."""
+    columns = range(table_node.GetNumberOfColumns())
+    names = [table_node.GetColumnName(column) for column in columns]
+    rows = [
+        dict(zip(names, (table_node.GetCellText(row, column) for column in columns), strict=True))
+        for row in range(table_node.GetNumberOfRows())
+    ]
+    return world_to_local(clicks_of_rows(rows), segmentation_node)
+
+
+def world_to_local(clicks: ClicksBySegment, segmentation_node: slicer.vtkMRMLSegmentationNode) -> ClicksBySegment:
+    """Clicks in LPS of the world, brought into the segmentation's local frame."""
+
+    def moved(click: Click) -> Click:
+        l, p, s = click.position  # noqa: E741 - the axes' names
+        return Click(to_local((-l, -p, s), segmentation_node), click.positive)
+
+    return {name: [moved(click) for click in of_segment] for name, of_segment in clicks.items()}
 
 
 def write_points(

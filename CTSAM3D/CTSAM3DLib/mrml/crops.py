@@ -66,7 +66,7 @@ class Change:
         first, shape = union(before, after)
         old, new = before.on(first, shape), after.on(first, shape)
         added, removed = new & ~old, old & ~new
-        added_ml, removed_ml = (np.count_nonzero(mask) * voxel_ml for mask in (added, removed))
+        added_ml, removed_ml = (float(np.count_nonzero(mask) * voxel_ml) for mask in (added, removed))
         return cls(Crop(added, first), Crop(removed, first), added_ml, removed_ml)
 
 

@@ -15,35 +15,19 @@ from dataclasses import dataclass
 
 import slicer
 
-from CTSAM3DLib import provenance
-from CTSAM3DLib.clicks import Click, check_clicks, clicks_to_tag
+from CTSAM3DLib.clicks import Click, check_clicks
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml import crops
-from CTSAM3DLib.mrml.clicks import drop_pending_clicks, mask_clicks, set_pending_clicks, waits_for
-from CTSAM3DLib.mrml.crops import Change, Crop
+from CTSAM3DLib.mrml.clicks import drop_pending_clicks, set_pending_clicks, waits_for
+from CTSAM3DLib.mrml.crops import Crop
 from CTSAM3DLib.mrml.frames import OutputGrid, output_grid
-from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask
+from CTSAM3DLib.mrml.labelmaps import cropped_labelmap
+from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, write_nothing, write_result
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
-from CTSAM3DLib.mrml.writing import KEPT_REST_TAG, SegmentWriter, write_mask
+from CTSAM3DLib.mrml.writing import SegmentWriter
 from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
 from CTSAM3DLib.result import Reach, Result
 from CTSAM3DLib.volume import Volume
-
-
-@dataclass(frozen=True)
-class Target:
-    """A segment, and the CT that it is made from."""
-
-    segmentation_node: slicer.vtkMRMLSegmentationNode
-    segment_id: str
-    volume_node: slicer.vtkMRMLScalarVolumeNode
-
-    def segment(self) -> slicer.vtkSegment | None:
-        """The segment, or None where it, its segmentation or the volume is no longer in the scene."""
-        nodes = self.segmentation_node, self.volume_node
-        if any(node is None or node.GetScene() is None for node in nodes):
-            return None
-        return self.segmentation_node.GetSegmentation().GetSegment(self.segment_id)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +37,6 @@ class Growing:
     target: Target
     result: Result
     labelmap: slicer.vtkOrientedImageData
-
-
-@dataclass(frozen=True, eq=False)
-class Written:
-    """A mask that is in the segment now; without a positive click there is no result, and the mask is empty."""
-
-    target: Target
-    result: Result | None
-    change: Change
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,16 +80,11 @@ class SegmentPredictor:
         positive click there is nothing to predict: the mask is emptied at once. Raises CTSAM3DError, with nothing
         changed, where the clicks, the volume or the segmentation cannot be used.
         """
-        segment = target.segment()
-        if segment is None:
-            raise CTSAM3DError("The segment or its volume is no longer there; choose a segment and a source volume.")
-        if writer.segmentation_node != target.segmentation_node:
-            raise CTSAM3DError("The segment belongs to another segmentation than the edited one; choose it first.")
-        reference = writer.reference_image()
+        segment = check_target(target, writer)
         if not any(click.positive for click in clicks):
             self.drop(target)
-            tags = {provenance.CLICKS_TAG: clicks_to_tag(clicks)} if clicks else {}
-            return Written(target, None, write_mask(writer, target.segment_id, Crop.empty(), tags))
+            return write_nothing(target, writer, clicks)
+        reference = writer.reference_image()
         key, volume = self._volume(target, reference)
         check_clicks(clicks, volume.geometry)
         grid = output_grid(reference, volume.geometry)
@@ -183,26 +153,7 @@ class SegmentPredictor:
         if key != job.request.volume_key or output_grid(reference, volume.geometry) != job.grid:
             # The volume, its place or the grid changed while the network was looking at the old one.
             return self.predict(job.target, job.request.clicks, job.writer, job.request.reach, job.keep_radius_mm)
-        return write_answer(job.target, job.writer, answer.result, _crop(job, answer), job.keep_radius_mm, job.grid)
-
-
-def write_answer(
-    target: Target,
-    writer: SegmentWriter,
-    result: Result,
-    mask: Crop,
-    keep_radius_mm: float | None,
-    grid: OutputGrid,
-) -> Written:
-    """Write a result into its segment, keeping the rest if that is wanted; `mask` is the result's on the reference."""
-    tags = provenance.tags(result)
-    if keep_radius_mm is not None:
-        before = segment_mask(target.segmentation_node, target.segment_id, writer.reference_image())
-        changed = set(mask_clicks(target.segment())) ^ set(result.clicks)
-        points = [click.position for click in changed]
-        mask = crops.keep_rest(before, mask, points, keep_radius_mm, grid.geometry, grid.first)
-        tags[KEPT_REST_TAG] = f"{keep_radius_mm:g}"
-    return Written(target, result, write_mask(writer, target.segment_id, mask, tags))
+        return write_result(job.target, job.writer, answer.result, job.grid, job.keep_radius_mm)
 
 
 def _is_wanted(job: _Job) -> bool:

@@ -38,8 +38,8 @@ class SegmentWriter(Protocol):
 class LogicSegmentWriter:
     """A SegmentWriter over `vtkSlicerSegmentEditorLogic`, for scripts and tests: no window, no effect.
 
-    Without an `editor_node` one is made that allows edits everywhere and lets segments overwrite one another, which
-    is the Segment Editor's default; `close` removes it.
+    Without an `editor_node` one is made that allows edits everywhere and lets segments overlap, so that no segment
+    takes anything away from another; `close` removes it.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class LogicSegmentWriter:
         if editor_node is None:
             editor_node = slicer.vtkMRMLSegmentEditorNode()
             editor_node.SetSaveWithScene(False)
+            editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
             scene.AddNode(editor_node)
         self.editor_node = editor_node
         if not _has_geometry(segmentation_node):
