@@ -1,0 +1,88 @@
+"""Where predictions are computed: on this computer, or at one of the user's servers."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from CTSAM3DWidgets.Consent import ensureConsent
+from CTSAM3DWidgets.Requirements import Requirements
+from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
+from slicer.i18n import tr as _
+
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.prediction import Backend
+
+
+@dataclass(frozen=True)
+class LocalBackend:
+    """A model on this computer. Equal choices are the same backend."""
+
+    model: str
+    weights: str = ""
+    """File of the model; empty for a bundled one."""
+
+    def load(self) -> Backend:
+        """Load the model; runs on the prediction's thread. Raises CTSAM3DError."""
+        from CTSAM3DLib.session import Segmenter
+
+        return Segmenter.load(self.model, weights=self.weights or None)
+
+
+@dataclass(frozen=True)
+class ServerBackend:
+    """A model at a server."""
+
+    address: str
+    key: str
+    caFile: str
+    model: str
+
+    def load(self) -> Backend:
+        """Connect; runs on the prediction's thread. Raises CTSAM3DError."""
+        from CTSAM3DLib.remote import connect
+
+        return connect(self.address, key=self.key or None, ca_file=self.caFile or None, model=self.model or None)
+
+
+class Backends:
+    """The backends of this application."""
+
+    def __init__(self, settings: Settings, requirements: Requirements) -> None:
+        self.settings = settings
+        self.requirements = requirements
+
+    def choices(self) -> list[tuple[str, str]]:
+        """(text, address) of every backend; this computer first."""
+        return [(_("This computer"), THIS_COMPUTER), *((s.address, s.address) for s in self.settings.servers())]
+
+    def models(self, address: str) -> list[tuple[str, str]]:
+        """(text, name) of the models at a backend, as far as known without asking it."""
+        server = self.settings.server(address)
+        if server is not None:
+            return [(name, name) for name in server.models]
+        return [("ctsam3d-small", "ctsam3d-small")]
+
+    def ready(self, address: str, model: str) -> LocalBackend | ServerBackend:
+        """The backend, once what it needs is installed and the user has agreed to send to it.
+
+        May ask the user, once. Raises CTSAM3DError with what to do.
+        """
+        server = self.settings.server(address)
+        if server is None:
+            self.requirements.ensure()
+            return LocalBackend(model)
+        ensureConsent(server, self.settings)
+        if model not in server.models:
+            raise CTSAM3DError(
+                _("{address} does not offer the model {model}; choose another one.").format(
+                    address=server.address, model=model
+                )
+            )
+        return ServerBackend(server.address, server.key, server.caFile, model)
+
+
+@functools.cache
+def applicationBackends() -> Backends:
+    """The one that all segment editors and the module share."""
+    return Backends(Settings(), Requirements())

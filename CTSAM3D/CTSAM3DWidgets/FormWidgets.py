@@ -1,0 +1,83 @@
+"""Small widgets made alike: a name to find them by, a tooltip, and no size that would widen Slicer's panel."""
+
+from __future__ import annotations
+
+import ctk
+import qt
+
+
+def button(name: str, text: str, toolTip: str):
+    """A push button."""
+    widget = qt.QPushButton(text)
+    return _named(widget, name, toolTip)
+
+
+def checkBox(name: str, text: str, toolTip: str):
+    """A check box."""
+    widget = qt.QCheckBox(text)
+    return _named(widget, name, toolTip)
+
+
+def comboBox(name: str, toolTip: str):
+    """A combo box that takes the room there is, however long its texts are."""
+    widget = qt.QComboBox()
+    widget.setSizePolicy(qt.QSizePolicy.Ignored, qt.QSizePolicy.Fixed)
+    return _named(widget, name, toolTip)
+
+
+def lineEdit(name: str, placeholder: str, toolTip: str):
+    """A line to type in."""
+    widget = qt.QLineEdit()
+    widget.placeholderText = placeholder
+    return _named(widget, name, toolTip)
+
+
+def label(name: str, text: str = ""):
+    """A text that wraps, to be selected and copied."""
+    widget = qt.QLabel(text)
+    widget.wordWrap = True
+    widget.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
+    return _named(widget, name, "")
+
+
+def row(*widgets):
+    """Widgets side by side."""
+    layout = qt.QHBoxLayout()
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addWidget(widget)
+    return layout
+
+
+def section(name: str, title: str, parentLayout, collapsed: bool = False):
+    """A collapsible part of the module's panel; gives the form layout to fill."""
+    widget = ctk.ctkCollapsibleButton()
+    widget.objectName = "CTSAM3D" + name
+    widget.text = title
+    widget.collapsed = collapsed
+    parentLayout.addWidget(widget)
+    return qt.QFormLayout(widget)
+
+
+def setChoices(box, choices) -> None:
+    """Fill a combo box with (text, data) pairs, keeping its choice where it is still there, and signals quiet."""
+    wasBlocked = box.blockSignals(True)
+    chosen = box.currentData
+    box.clear()
+    for text, data in choices:
+        box.addItem(text, data)
+    box.setCurrentIndex(box.findData(chosen))
+    box.blockSignals(wasBlocked)
+
+
+def choose(box, data) -> None:
+    """Choose an item of a combo box by its data, signals quiet."""
+    wasBlocked = box.blockSignals(True)
+    box.setCurrentIndex(box.findData(data))
+    box.blockSignals(wasBlocked)
+
+
+def _named(widget, name: str, toolTip: str):
+    widget.objectName = "CTSAM3D" + name
+    widget.setToolTip(toolTip)
+    return widget

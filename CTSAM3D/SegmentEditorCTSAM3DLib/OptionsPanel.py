@@ -1,0 +1,184 @@
+"""The effect's options: the widgets, what they show, and the parameters that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import ctk
+import qt
+from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, row
+from slicer.i18n import tr as _
+
+
+class OptionsPanel:
+    """Rows of the options frame. It knows parameters and texts, but neither clicks nor masks.
+
+    The effect connects its own slots to the widgets, which are public attributes.
+    """
+
+    def __init__(self, scriptedEffect) -> None:
+        self.scriptedEffect = scriptedEffect
+        self._addClickRows()
+        self._addExtentRows()
+        self._addMachineRows()
+        self._addStatusRows()
+
+    # Parameters of the effect's node: what belongs to the scene. The server belongs to the computer, see Settings.
+
+    @staticmethod
+    def setDefaults(scriptedEffect) -> None:
+        """Give every parameter its value for a new scene."""
+        scriptedEffect.setParameterDefault("Reach", "structure")
+        scriptedEffect.setParameterDefault("KeepTheRest", 0)
+        scriptedEffect.setParameterDefault("KeepRadiusMm", 30.0)
+        scriptedEffect.setParameterDefault("NewSegmentPerClick", 0)
+        scriptedEffect.setParameterDefault("ShowChange", 1)
+        scriptedEffect.setParameterDefault("Model", "ctsam3d-small")
+
+    def showParameters(self) -> None:
+        """Show the parameters, without telling anyone that the widgets changed."""
+        effect = self.scriptedEffect
+        choose(self.reachBox, effect.parameter("Reach"))
+        choose(self.modelBox, effect.parameter("Model"))
+        for box, name in self._flags.items():
+            wasBlocked = box.blockSignals(True)
+            box.setChecked(effect.integerParameter(name) != 0)
+            box.blockSignals(wasBlocked)
+        wasBlocked = self.radiusSlider.blockSignals(True)
+        self.radiusSlider.value = effect.doubleParameter("KeepRadiusMm")
+        self.radiusSlider.blockSignals(wasBlocked)
+        self.radiusSlider.enabled = self.keepBox.checked
+
+    def storeParameters(self) -> None:
+        """Write what the widgets show into the parameters."""
+        effect = self.scriptedEffect
+        effect.setParameter("Reach", self.reachBox.currentData)
+        for box, name in self._flags.items():
+            effect.setParameter(name, int(box.checked))
+        effect.setParameter("KeepRadiusMm", float(self.radiusSlider.value))
+        if self.modelBox.currentIndex >= 0:
+            effect.setParameter("Model", self.modelBox.currentData)
+
+    def connectParameters(self, slot: Callable[[], None]) -> None:
+        """Call `slot()` whenever the user changes an option that is a parameter."""
+        for box in (self.reachBox, self.modelBox):
+            box.connect("currentIndexChanged(int)", lambda index: slot())
+        for box in self._flags:
+            box.connect("toggled(bool)", lambda checked: slot())
+        self.radiusSlider.connect("valueChanged(double)", lambda value: slot())
+
+    # What the effect shows
+
+    def showClicks(self, positive: int, negative: int, canRedo: bool) -> None:
+        """Say how many clicks the segment has, and what can be done with them."""
+        self.countLabel.setText(_("{positive} inside, {negative} outside").format(positive=positive, negative=negative))
+        self.undoButton.enabled = positive + negative > 0
+        self.redoButton.enabled = canRedo
+        self.clearButton.enabled = positive + negative > 0
+
+    def showStatus(self, text: str) -> None:
+        """Show one line under the options."""
+        self.statusLabel.setText(text)
+
+    def showWork(self, busy: bool, waiting: bool) -> None:
+        """Show the moving bar with its cancel button while a mask is on its way; else a button to ask again for it."""
+        self.busyWidget.visible = busy
+        self.tryAgainButton.visible = waiting and not busy
+
+    @property
+    def nextClickIsPositive(self) -> bool:
+        """The sign of a plain left click; Ctrl turns it around."""
+        return bool(self.insideButton.checked)
+
+    # Rows
+
+    def _addClickRows(self) -> None:
+        self.insideButton = button(
+            "Inside",
+            _("+ Inside"),
+            _("A left click says: this belongs to the segment. Ctrl + left click says the opposite."),
+        )
+        self.outsideButton = button(
+            "Outside", _("− Outside"), _("A left click says: this does not belong to the segment. Key N swaps.")
+        )
+        self.signGroup = qt.QButtonGroup(self.scriptedEffect.optionsFrame())
+        for sign in (self.insideButton, self.outsideButton):
+            sign.checkable = True
+            self.signGroup.addButton(sign)
+        self.insideButton.checked = True
+        self._addRow(_("Left click:"), self.insideButton, self.outsideButton)
+
+        self.undoButton = button("UndoClick", _("Undo"), _("Take the last click of this segment back. Key U."))
+        self.redoButton = button("RedoClick", _("Redo"), _("Bring back what was taken back last. Keys Shift + U."))
+        self.clearButton = button(
+            "ClearClicks", _("Clear"), _("Take all clicks of this segment back, and with them its mask.")
+        )
+        self._addRow(_("Clicks:"), self.undoButton, self.redoButton, self.clearButton)
+        self.countLabel = label("ClickCount")
+        self.countLabel.setToolTip(_("Drag a point to move the click; right-click on it to delete it."))
+        self._addRow("", self.countLabel)
+
+    def _addExtentRows(self) -> None:
+        self.reachBox = comboBox("Reach", _("How far from a click the segment may go."))
+        self.reachBox.addItem(_("Whole structure"), "structure")
+        self.reachBox.addItem(_("Patch and its neighbours"), "neighbours")
+        self.reachBox.addItem(_("Patch around the click"), "patch")
+        self._addRow(_("Reach:"), self.reachBox)
+
+        self.keepBox = checkBox(
+            "KeepTheRest", _("Keep the rest"), _("A click changes the segment only so near to the click. Key K.")
+        )
+        self.radiusSlider = ctk.ctkSliderWidget()
+        self.radiusSlider.objectName = "CTSAM3DKeepRadius"
+        self.radiusSlider.minimum = 5
+        self.radiusSlider.maximum = 150
+        self.radiusSlider.singleStep = 1
+        self.radiusSlider.decimals = 0
+        self.radiusSlider.suffix = " mm"
+        self.radiusSlider.setToolTip(_("How far from the click the segment may change, while the rest is kept."))
+        self._addRow(_("Change:"), self.keepBox)
+        self._addRow(_("Within:"), self.radiusSlider)
+        self.newSegmentBox = checkBox(
+            "NewSegmentPerClick",
+            _("New segment per click"),
+            _("For lesions: every click inside starts a segment of its own, clicks outside belong to the latest."),
+        )
+        self._addRow("", self.newSegmentBox)
+        self.showChangeBox = checkBox(
+            "ShowChange",
+            _("Show what changed"),
+            _("For a moment after a click, show in green what it added and in red what it removed."),
+        )
+        self._addRow("", self.showChangeBox)
+        self._flags = {
+            self.keepBox: "KeepTheRest",
+            self.newSegmentBox: "NewSegmentPerClick",
+            self.showChangeBox: "ShowChange",
+        }
+
+    def _addMachineRows(self) -> None:
+        self.backendBox = comboBox("Backend", _("Where the network runs. Servers are added in the CT-SAM3D module."))
+        self._addRow(_("Run on:"), self.backendBox)
+        self.modelBox = comboBox("Model", _("The network that answers. Models are added in the CT-SAM3D module."))
+        self.moduleButton = button("OpenModule", _("Manage…"), _("Open the CT-SAM3D module: models, servers, batch."))
+        self._addRow(_("Model:"), self.modelBox, self.moduleButton)
+
+    def _addStatusRows(self) -> None:
+        self.statusLabel = label("Status")
+        self.scriptedEffect.addOptionsWidget(self.statusLabel)
+        self.progressBar = qt.QProgressBar()
+        self.progressBar.objectName = "CTSAM3DProgress"
+        self.progressBar.setRange(0, 0)  # how far a structure reaches is not known beforehand
+        self.progressBar.textVisible = False
+        self.cancelButton = button("Cancel", _("Cancel"), _("Stop, and leave the segment as it was. Key C."))
+        self.busyWidget = qt.QWidget()
+        self.busyWidget.setLayout(row(self.progressBar, self.cancelButton))
+        self.scriptedEffect.addOptionsWidget(self.busyWidget)
+        self.tryAgainButton = button(
+            "TryAgain", _("Try again"), _("Ask once more for the mask of the clicks that have none yet.")
+        )
+        self.scriptedEffect.addOptionsWidget(self.tryAgainButton)
+        self.showWork(busy=False, waiting=False)
+
+    def _addRow(self, text: str, *widgets) -> None:
+        self.scriptedEffect.addLabeledOptionsWidget(text, row(*widgets))

@@ -1,0 +1,336 @@
+"""The Segment Editor effect: what Slicer calls, and who does it.
+
+    a view's event -> ViewClicks -> SegmentClicks -> PredictionDriver -> (the segment) -> ClickPoints, ChangeDisplay
+
+The clicks and the mask live in the segment. Whatever changes them, a prediction, the Segment Editor's undo, another
+selected segment, a loaded scene, is seen by observers, and `_sync` shows what is there now.
+"""
+
+import os
+
+import qt
+import slicer
+import vtk
+from CTSAM3DWidgets.Backends import applicationBackends
+from CTSAM3DWidgets.FormWidgets import choose, setChoices
+from CTSAM3DWidgets.Settings import Settings
+from SegmentEditorCTSAM3DLib.ChangeDisplay import ChangeDisplay
+from SegmentEditorCTSAM3DLib.ClickPoints import ClickPoints
+from SegmentEditorCTSAM3DLib.OptionsPanel import OptionsPanel
+from SegmentEditorCTSAM3DLib.PredictionDriver import PredictionDriver
+from SegmentEditorCTSAM3DLib.SegmentClicks import SegmentClicks
+from SegmentEditorCTSAM3DLib.Shortcuts import CANCEL, KEEP_THE_REST, REDO_CLICK, SWAP_SIGN, UNDO_CLICK, Shortcuts
+from SegmentEditorCTSAM3DLib.ViewClicks import ViewClicks
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.mrml.predictor import Failed, Growing, Written
+
+
+class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMixin):
+    """One copy of the effect: the application's prototype, or that of one segment editor widget."""
+
+    def __init__(self, scriptedEffect):
+        scriptedEffect.name = "CTSAM3D"  # scripts and saved scenes know it by this name: never translate it
+        scriptedEffect.title = _("CT-SAM3D")
+        scriptedEffect.perSegment = True
+        scriptedEffect.requireSegments = True
+        scriptedEffect.showEffectCursorInSliceView = False
+        AbstractScriptedSegmentEditorEffect.__init__(self, scriptedEffect)
+        VTKObservationMixin.__init__(self)
+        self.panel = None  # there once setupOptionsFrame was called, which it never is for the prototype
+
+    def clone(self):
+        import qSlicerSegmentationsEditorEffectsPythonQt as effects
+
+        clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
+        clonedEffect.setPythonSource(__file__.replace("\\", "/"))
+        return clonedEffect
+
+    def icon(self):
+        path = os.path.join(os.path.dirname(__file__), "SegmentEditorEffect.png")
+        return qt.QIcon(path) if os.path.exists(path) else qt.QIcon()
+
+    def helpText(self):
+        return "<html>" + _(
+            """Segment any structure in a CT by clicking on it.<br><p>
+<b>Left click</b> inside the structure. <b>Ctrl + left click</b> (Cmd on a Mac) on what does not belong to it. Both work in
+slice views, and in 3D views on the surface of a segment. Every further click mends the mask.</p><p>
+<b>Drag</b> a point to move a click; <b>right-click</b> on it to delete it. Clicks belong to their segment: they are saved
+with it, and the Segment Editor's undo and redo bring back clicks and mask together. The editable area and the overwrite
+mode below hold as for every effect.</p><p>
+<b>Keys:</b> U takes the last click back, Shift+U brings it back, N swaps inside and outside, K keeps the rest of the
+segment, C cancels. The Segment Editor's own keys stay as they are.</p><p>
+Not for clinical use.</p>"""
+        ) + "</html>"
+
+    # Life of the effect
+
+    def setupOptionsFrame(self):
+        self.settings = Settings()
+        self.backends = applicationBackends()
+        self.panel = OptionsPanel(self.scriptedEffect)
+        self.driver = PredictionDriver(self.onOutcome)
+        self.segmentClicks = SegmentClicks(self.scriptedEffect, self.driver, self.chosenBackend)
+        self.viewClicks = ViewClicks(self.scriptedEffect, self.xyToRas)
+        self.points = ClickPoints(self.scriptedEffect.scene(), self.onPointsEdited)
+        self.changeDisplay = ChangeDisplay(self.scriptedEffect.scene())
+        self.shortcuts = Shortcuts(
+            {
+                UNDO_CLICK: self.onUndoClick,
+                REDO_CLICK: self.onRedoClick,
+                SWAP_SIGN: self.onSwapSign,
+                KEEP_THE_REST: self.onToggleKeep,
+                CANCEL: self.onCancel,
+            }
+        )
+        # Segments must not be looked at inside their own events, which also come in bursts.
+        self.syncTimer = qt.QTimer()
+        self.syncTimer.singleShot = True
+        self.syncTimer.setInterval(0)
+        self.syncTimer.connect("timeout()", self._sync)
+        self._observed = None
+        self._shown = None
+        self._connectPanel()
+        self._showChoices()
+
+    def activate(self):
+        if self.panel is None:
+            return
+        scene = self.scriptedEffect.scene()
+        self.removeObservers()
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        parameterSetNode = self.scriptedEffect.parameterSetNode()
+        if parameterSetNode is not None:
+            self.addObserver(parameterSetNode, vtk.vtkCommand.ModifiedEvent, self.onEditorModified)
+        self._observed = None
+        self._shown = None
+        self._showChoices()
+        self.shortcuts.install()
+        self.updateGUIFromMRML()
+        self._sync()
+
+    def deactivate(self):
+        if self.panel is None:
+            return
+        self.removeObservers()
+        self.syncTimer.stop()
+        self.shortcuts.remove()
+        self.driver.leave()
+        self.points.hide()
+        self.changeDisplay.clear()
+        self._observed = None
+        self._shown = None
+
+    def cleanup(self):
+        if self.panel is not None:
+            self.deactivate()
+            self.driver.close()
+        AbstractScriptedSegmentEditorEffect.cleanup(self)
+
+    def interactionNodeModified(self, interactionNode):
+        """Stay active in every mouse mode: the effect takes its clicks itself and needs no place mode."""
+
+    def sourceVolumeNodeChanged(self):
+        if self.panel is not None and self.scriptedEffect.active():
+            self._syncSoon()
+
+    def referenceGeometryChanged(self):
+        self.sourceVolumeNodeChanged()
+
+    # Parameters
+
+    def setMRMLDefaults(self):
+        OptionsPanel.setDefaults(self.scriptedEffect)
+
+    def updateGUIFromMRML(self):
+        if self.panel is not None and self.scriptedEffect.parameterSetNode() is not None:
+            self.panel.showParameters()
+
+    def updateMRMLFromGUI(self):
+        self.panel.storeParameters()
+
+    # What the user does
+
+    def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
+        if self.panel is None or self.points.underMouse():
+            return False
+        click, isTaken = self.viewClicks.process(callerInteractor, eventId, viewWidget)
+        if click is not None:
+            self.onClick(click)
+        return isTaken
+
+    def onClick(self, click):
+        """A click on a structure in a view."""
+        if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
+            return
+        positive = self.panel.nextClickIsPositive != click.turned
+        inNewSegment = self.scriptedEffect.integerParameter("NewSegmentPerClick") != 0
+        self._do(lambda: self.segmentClicks.add(click.world, positive, inNewSegment))
+
+    def onPointsEdited(self, clicks):
+        """Points were dragged or deleted."""
+        self._do(lambda: self.segmentClicks.replace(clicks))
+
+    def onUndoClick(self):
+        self._do(self.segmentClicks.undo)
+
+    def onRedoClick(self):
+        self._do(self.segmentClicks.redo)
+
+    def onClearClicks(self):
+        self._do(self.segmentClicks.clear)
+
+    def onTryAgain(self):
+        self._do(self.segmentClicks.tryAgain)
+
+    def onCancel(self):
+        self.segmentClicks.cancel()
+        self.changeDisplay.clear()
+        self.panel.showStatus(_("Cancelled. Redo brings the click back."))
+        self._sync()
+
+    def onSwapSign(self):
+        button = self.panel.outsideButton if self.panel.nextClickIsPositive else self.panel.insideButton
+        button.setChecked(True)
+
+    def onToggleKeep(self):
+        self.panel.keepBox.setChecked(not self.panel.keepBox.checked)
+
+    def onBackendChanged(self):
+        self.settings.backend = self.panel.backendBox.currentData
+        self._showModels()
+
+    def onOpenModule(self):
+        slicer.util.selectModule("CTSAM3D")
+
+    def chosenBackend(self):
+        """The backend of the panel. Raises CTSAM3DError where it cannot be asked, or the user does not want it."""
+        return self.backends.ready(self.settings.backend, self.scriptedEffect.parameter("Model"))
+
+    # What happened
+
+    def onOutcome(self, outcome):
+        """A prediction grew, was written, or failed."""
+        if isinstance(outcome, Growing):
+            color = outcome.target.segment().GetColor()
+            self.changeDisplay.showGrowing(outcome.labelmap, outcome.target.segmentation_node, color)
+            self.panel.showStatus(_("{count} patches so far…").format(count=len(outcome.result.patches)))
+        elif isinstance(outcome, Written):
+            self._showWritten(outcome)
+        elif isinstance(outcome, Failed):
+            self.changeDisplay.clear()
+            self.panel.showStatus(str(outcome.error))
+        self._syncSoon()
+
+    def onEditorModified(self, caller, event):
+        """Another segment, segmentation, volume or mask was chosen."""
+        self._syncSoon()
+
+    def onSegmentationModified(self, caller, event):
+        """A segment changed, by us, by undo or by others, or the segmentation was moved."""
+        self._syncSoon()
+
+    def onSegmentationMoved(self, caller, event):
+        """A transform was applied: the same clicks lie elsewhere in the world."""
+        self._shown = None
+        self._syncSoon()
+
+    def onSceneStartClose(self, caller, event):
+        """The nodes go; what was asked and taken back goes with them."""
+        self.driver.leave()
+        self.segmentClicks.forgetTakenBack()
+        self.points.hide()
+        self.changeDisplay.clear()
+        self._observed = None
+        self._shown = None
+
+    # How it is shown
+
+    def _do(self, edit):
+        """Do something to the clicks, and say in the status line how it went."""
+        try:
+            edit()
+        except CTSAM3DError as error:
+            self.panel.showStatus(str(error))
+        else:
+            if self.driver.busy():
+                self.panel.showStatus(_("Segmenting…"))
+        self._sync()
+
+    def _syncSoon(self):
+        if self.panel is not None:
+            self.syncTimer.start()
+
+    def _sync(self):
+        """Show the clicks of the selected segment and what can be done with them."""
+        scene = self.scriptedEffect.scene()
+        if scene is None or scene.IsClosing() or scene.IsBatchProcessing():
+            return
+        target = self.segmentClicks.target()
+        self._observeSegmentation(None if target is None else target.segmentation_node)
+        try:
+            clicks = self.segmentClicks.clicks()
+            waiting = self.segmentClicks.isWaiting()
+        except CTSAM3DError as error:  # a tag that something else wrote; the next click replaces it
+            clicks, waiting = [], False
+            self.panel.showStatus(str(error))
+        shown = None if target is None else (target.segmentation_node.GetID(), target.segment_id, tuple(clicks))
+        if target is None:
+            self.points.hide()
+        elif shown != self._shown or not self.points.isThere():
+            self.points.show(clicks, target.segmentation_node)
+        self._shown = shown
+        positive = sum(click.positive for click in clicks)
+        self.panel.showClicks(positive, len(clicks) - positive, self.segmentClicks.canRedo())
+        self.panel.showWork(self.driver.busy(), waiting)
+
+    def _observeSegmentation(self, segmentationNode):
+        if segmentationNode is self._observed:
+            return
+        self.removeObservers(self.onSegmentationModified)
+        self.removeObservers(self.onSegmentationMoved)
+        self._observed = segmentationNode
+        if segmentationNode is None:
+            return
+        segmentation = segmentationNode.GetSegmentation()
+        for event in (segmentation.SegmentModified, segmentation.SegmentAdded, segmentation.SegmentRemoved):
+            self.addObserver(segmentation, event, self.onSegmentationModified)
+        self.addObserver(segmentationNode, segmentationNode.TransformModifiedEvent, self.onSegmentationMoved)
+
+    def _showWritten(self, written):
+        status = _("{added:.1f} mL added, {removed:.1f} mL removed.").format(
+            added=written.change.added_ml, removed=written.change.removed_ml
+        )
+        if written.result is not None:
+            status += " " + _("{count} patches, {model}.").format(
+                count=len(written.result.patches), model=written.result.model.name
+            )
+        self.panel.showStatus(status)
+        if self.scriptedEffect.integerParameter("ShowChange") != 0:
+            reference = self.scriptedEffect.referenceGeometryImage()
+            self.changeDisplay.showChange(written.change, reference, written.target.segmentation_node)
+        else:
+            self.changeDisplay.clear()
+
+    def _connectPanel(self):
+        panel = self.panel
+        panel.connectParameters(self.updateMRMLFromGUI)
+        panel.undoButton.connect("clicked()", self.onUndoClick)
+        panel.redoButton.connect("clicked()", self.onRedoClick)
+        panel.clearButton.connect("clicked()", self.onClearClicks)
+        panel.cancelButton.connect("clicked()", self.onCancel)
+        panel.tryAgainButton.connect("clicked()", self.onTryAgain)
+        panel.moduleButton.connect("clicked()", self.onOpenModule)
+        panel.backendBox.connect("currentIndexChanged(int)", lambda index: self.onBackendChanged())
+
+    def _showChoices(self):
+        """Servers and models may have been added in the module since."""
+        setChoices(self.panel.backendBox, self.backends.choices())
+        choose(self.panel.backendBox, self.settings.backend)
+        self._showModels()
+
+    def _showModels(self):
+        setChoices(self.panel.modelBox, self.backends.models(self.settings.backend))

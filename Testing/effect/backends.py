@@ -1,0 +1,68 @@
+"""Backends for tests of the effect: quick, and under the test's control."""
+
+import threading
+from dataclasses import dataclass, field
+
+from CTSAM3DLib.errors import CTSAM3DError
+
+
+@dataclass(eq=False)
+class ThresholdChoice:
+    """The threshold network in the real engine and session; `gate` holds its answers back."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
+    asked: list = field(default_factory=list)
+    """The clicks of every request that reached the backend."""
+    failure: CTSAM3DError | None = None
+
+    def load(self):
+        from CTSAM3DLib.engine import Engine
+        from CTSAM3DLib.session import Segmenter
+        from Testing.unit.threshold_network import threshold_model
+
+        return _Held(Segmenter(Engine(threshold_model(), "cpu")), self)
+
+
+class _Held:
+    """A segmenter whose sessions wait for the choice's gate."""
+
+    def __init__(self, segmenter, choice):
+        self._segmenter, self._choice = segmenter, choice
+
+    def open(self, volume):
+        session, choice = self._segmenter.open(volume), self._choice
+        answer = session.segment
+
+        def segment(clicks, reach="structure", progress=None, cancel=None):
+            choice.asked.append(tuple(clicks))
+            choice.started.set()
+            choice.gate.wait(20)
+            if choice.failure is not None:
+                raise choice.failure
+            return answer(clicks, reach, progress, cancel)
+
+        session.segment = segment
+        return session
+
+
+class TestBackends:
+    """Stands in for CTSAM3DWidgets.Backends.Backends."""
+
+    __test__ = False  # not a test, whatever pytest thinks of its name
+
+    def __init__(self):
+        self.choice = ThresholdChoice()
+        self.choice.gate.set()
+        self.refusal = None
+
+    def choices(self):
+        return [("This computer", "")]
+
+    def models(self, address):
+        return [("ctsam3d-small", "ctsam3d-small")]
+
+    def ready(self, address, model):
+        if self.refusal is not None:
+            raise self.refusal
+        return self.choice

@@ -1,0 +1,81 @@
+"""The effect in the host: a CT with two bright boxes, a segment, the effect chosen, and a quick network behind it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from Testing.effect.backends import TestBackends
+from Testing.host.fixtures import slicer_host  # noqa: F401
+from Testing.host.host import EXTENSION
+
+
+@dataclass
+class Workplace:
+    """What a test of the effect works with."""
+
+    host: Any
+    editor: Any
+    effect: Any
+    """The Python object of the editor's own copy of the effect."""
+    volume: Any
+    segmentation: Any
+    segmentID: str  # noqa: N815 - Slicer's name
+    backends: TestBackends
+
+    @property
+    def red(self):
+        return self.host.app.layoutManager().sliceWidget("Red")
+
+    @property
+    def segment(self):
+        return self.segmentation.GetSegmentation().GetSegment(self.segmentID)
+
+    def click(self, ras, control=False):
+        """A click in the axial view."""
+        return self.host.click(self.red, ras, control=control)
+
+    def settle(self, seconds=20.0):
+        """Let the application run until no prediction is on its way; then its timers once more."""
+        assert self.host.process_events(seconds, until=lambda: not self.effect.driver.busy())
+        self.host.process_events(0.05)
+
+    def mask(self, segment_id=None):
+        from Testing.mrml.nodes import mask_of
+
+        return mask_of(self.segmentation, segment_id or self.segmentID, self.volume)
+
+    def status(self):
+        return self.effect.panel.statusLabel.text
+
+
+@pytest.fixture
+def registered(slicer_host):  # noqa: F811
+    """The host with the effect registered, as SegmentEditorCTSAM3D does at Slicer's start."""
+    import slicer
+    from CTSAM3DWidgets.Backends import applicationBackends
+
+    applicationBackends.cache_clear()
+    import SegmentEditorCTSAM3DLib  # noqa: F401 - as the registration module does, before setPythonSource
+
+    effect = slicer.qSlicerSegmentEditorScriptedEffect(None)
+    effect.setPythonSource((EXTENSION / "SegmentEditorCTSAM3DLib" / "SegmentEditorEffect.py").as_posix())
+    effect.self().register()
+    return slicer_host
+
+
+@pytest.fixture
+def workplace(registered):
+    from Testing.mrml.nodes import add_segmentation, add_volume, bright_boxes
+
+    volume = add_volume(registered.scene, bright_boxes())
+    segmentation, (segment_id,) = add_segmentation(registered.scene, volume, "box")
+    editor = registered.segment_editor()
+    editor.setSegmentationNode(segmentation)
+    editor.setSourceVolumeNode(volume)
+    editor.setCurrentSegmentID(segment_id)
+    editor.setActiveEffectByName("CTSAM3D")
+    registered.process_events(0.02)
+    effect = editor.effectByName("CTSAM3D").self()
+    effect.backends = TestBackends()
+    return Workplace(registered, editor, effect, volume, segmentation, segment_id, effect.backends)

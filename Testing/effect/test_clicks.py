@@ -1,0 +1,288 @@
+"""Clicks in views, through the real event handlers, into real segments."""
+
+import numpy as np
+import pytest
+
+INSIDE = (37.5, 45.0, 45.0)  # world RAS, in the first bright box
+INSIDE_TOO = (45.0, 52.5, 36.0)
+OTHER_BOX = (97.5, 45.0, 45.0)
+EDGE = (25.5, 33.0, 33.0)
+
+
+def clicks_of(segment):
+    from CTSAM3DLib.mrml.clicks import clicks_of
+
+    return clicks_of(segment)
+
+
+def shown_points(effect):
+    """World position and sign of every point in the views."""
+    node = effect.points._node
+    if node is None or node.GetScene() is None:
+        return []
+    return [
+        (node.GetNthControlPointPositionWorld(i), bool(node.GetNthControlPointSelected(i)))
+        for i in range(node.GetNumberOfControlPoints())
+    ]
+
+
+def test_a_left_click_segments_the_structure(workplace):
+    assert workplace.click(INSIDE)
+    workplace.settle()
+    mask = workplace.mask()
+    assert mask[20:40, 20:40, 15:35].all()
+    assert not mask[:15].any()
+    (click,) = clicks_of(workplace.segment)
+    assert click.positive
+    ((world, positive),) = shown_points(workplace.effect)
+    assert positive
+    assert np.allclose(world, INSIDE, atol=1.0)
+    assert "added" in workplace.status()
+
+
+def test_a_left_click_with_ctrl_takes_away(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    before = workplace.mask()
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    after = workplace.mask()
+    assert after.sum() < before.sum()
+    assert not (after & ~before).any()
+    assert [positive for _, positive in shown_points(workplace.effect)] == [True, False]
+
+
+def test_the_sign_of_a_plain_click_can_be_turned(workplace):
+    workplace.effect.panel.outsideButton.click()
+    workplace.click(EDGE)
+    workplace.click(INSIDE, control=True)
+    workplace.settle()
+    assert [click.positive for click in clicks_of(workplace.segment)] == [False, True]
+
+
+@pytest.mark.parametrize(("shift", "button"), [(True, "Left"), (False, "Right"), (False, "Middle")])
+def test_other_buttons_and_shift_are_left_to_the_view(workplace, shift, button):
+    assert not workplace.host.click(workplace.red, INSIDE, shift=shift, button=button)
+    assert clicks_of(workplace.segment) == []
+
+
+def test_moving_and_turning_the_wheel_are_left_to_the_view(workplace):
+    assert not workplace.host.move(workplace.red, INSIDE)
+    assert not workplace.host._send(workplace.red, "MouseWheelForwardEvent")
+
+
+def test_a_press_on_a_point_is_the_start_of_a_drag(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    display = workplace.effect.points._node.GetDisplayNode()
+    display.SetActiveControlPoint(0)
+    assert not workplace.click(INSIDE_TOO)
+    assert len(clicks_of(workplace.segment)) == 1
+
+
+def test_only_negative_clicks_empty_nothing(workplace):
+    from Testing.mrml.nodes import bright_boxes
+
+    painted = (bright_boxes() > 0).astype(np.uint8)
+    import slicer
+
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        painted, workplace.segmentation, workplace.segmentID, workplace.volume
+    )
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    assert (workplace.mask() == painted).all()
+    assert "inside" in workplace.status()
+    workplace.click(INSIDE)
+    workplace.settle()
+    assert [click.positive for click in clicks_of(workplace.segment)] == [False, True]
+
+
+def test_a_click_outside_the_volume_is_refused_with_a_sentence(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    before = workplace.mask()
+    workplace.effect._do(lambda: workplace.effect.segmentClicks.add((500.0, 0.0, 0.0), True))
+    assert "outside the volume" in workplace.status()
+    assert len(clicks_of(workplace.segment)) == 1
+    assert (workplace.mask() == before).all()
+
+
+def test_clicks_belong_to_their_segment(workplace):
+    other = workplace.segmentation.GetSegmentation().AddEmptySegment("other", "other")
+    workplace.click(INSIDE)
+    workplace.settle()
+    first = shown_points(workplace.effect)
+    workplace.editor.setCurrentSegmentID(other)
+    workplace.host.process_events(0.05)
+    assert shown_points(workplace.effect) == []
+    workplace.click(OTHER_BOX)
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    assert len(shown_points(workplace.effect)) == 2
+    workplace.editor.setCurrentSegmentID(workplace.segmentID)
+    workplace.host.process_events(0.05)
+    assert shown_points(workplace.effect) == first
+
+
+def test_undo_and_redo_of_the_segment_editor_bring_clicks_and_mask(workplace):
+    states = [(workplace.mask(), [])]
+    for place, control in ((INSIDE, False), (EDGE, True)):
+        workplace.click(place, control=control)
+        workplace.settle()
+        states.append((workplace.mask(), shown_points(workplace.effect)))
+    for move, state in ((workplace.editor.undo, 1), (workplace.editor.undo, 0), (workplace.editor.redo, 1)):
+        move()
+        workplace.host.process_events(0.05)
+        mask, points = states[state]
+        assert (workplace.mask() == mask).all()
+        assert shown_points(workplace.effect) == points
+    workplace.editor.redo()
+    workplace.host.process_events(0.05)
+    assert (workplace.mask() == states[2][0]).all()
+
+
+def test_undo_click_goes_back_any_depth_and_redo_comes_again(workplace):
+    panel = workplace.effect.panel
+    masks = [workplace.mask()]
+    for place, control in ((INSIDE, False), (EDGE, True), (INSIDE_TOO, False)):
+        workplace.click(place, control=control)
+        workplace.settle()
+        masks.append(workplace.mask())
+    assert not panel.redoButton.enabled
+    for count in (2, 1, 0):
+        panel.undoButton.click()
+        workplace.settle()
+        assert len(clicks_of(workplace.segment)) == count
+        assert (workplace.mask() == masks[count]).all()
+    assert not panel.undoButton.enabled
+    for count in (1, 2, 3):
+        panel.redoButton.click()
+        workplace.settle()
+        assert (workplace.mask() == masks[count]).all()
+    assert not panel.redoButton.enabled
+
+
+def test_clear_takes_clicks_and_mask_and_redo_brings_them_back(workplace):
+    workplace.click(INSIDE)
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    mask = workplace.mask()
+    workplace.effect.panel.clearButton.click()
+    workplace.settle()
+    assert clicks_of(workplace.segment) == []
+    assert not workplace.mask().any()
+    workplace.effect.panel.redoButton.click()
+    workplace.settle()
+    assert len(clicks_of(workplace.segment)) == 2
+    assert (workplace.mask() == mask).all()
+
+
+def test_a_dragged_point_gives_the_mask_of_the_moved_click(workplace):
+    workplace.click(INSIDE)
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    unmoved = clicks_of(workplace.segment)[0]
+    before = workplace.mask()
+    node = workplace.effect.points._node
+    node.SetNthControlPointPositionWorld(1, 49.5, 57.0, 57.0)
+    assert not workplace.effect.driver.busy()  # nothing is asked while the mouse is still down
+    node.InvokeEvent(node.PointEndInteractionEvent)
+    workplace.host.process_events(0.05)
+    workplace.settle()
+    first, second = clicks_of(workplace.segment)
+    assert first == unmoved
+    assert second.position == (-49.5, -57.0, 57.0)
+    assert not second.positive
+    assert (workplace.mask() != before).any()
+
+
+def test_a_deleted_point_gives_the_mask_of_the_others(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    one = workplace.mask()
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    workplace.effect.points._node.RemoveNthControlPoint(1)
+    workplace.host.process_events(0.05)
+    workplace.settle()
+    assert len(clicks_of(workplace.segment)) == 1
+    assert (workplace.mask() == one).all()
+
+
+def test_keep_the_rest_changes_only_near_the_click(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    before = workplace.mask()
+    panel = workplace.effect.panel
+    panel.keepBox.setChecked(True)
+    panel.radiusSlider.value = 8
+    workplace.click(OTHER_BOX, control=True)
+    workplace.settle()
+    changed = np.argwhere(workplace.mask() != before) * 1.5  # z, y, x in mm
+    assert len(changed)
+    distances = np.linalg.norm(changed - np.array(OTHER_BOX)[::-1], axis=1)
+    assert distances.max() <= 8 + 1.5
+
+
+def test_a_new_segment_per_click_and_one_undo_takes_it_away(workplace):
+    segmentation = workplace.segmentation.GetSegmentation()
+    workplace.effect.panel.newSegmentBox.setChecked(True)
+    workplace.click(INSIDE)
+    workplace.settle()
+    assert segmentation.GetNumberOfSegments() == 1  # the selected one had no click yet
+    workplace.click(OTHER_BOX)
+    workplace.settle()
+    assert segmentation.GetNumberOfSegments() == 2
+    latest = workplace.editor.currentSegmentID()
+    assert latest != workplace.segmentID
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    assert workplace.editor.currentSegmentID() == latest
+    assert len(clicks_of(segmentation.GetSegment(latest))) == 2
+    assert len(clicks_of(workplace.segment)) == 1
+    workplace.editor.undo()
+    workplace.editor.undo()
+    workplace.host.process_events(0.05)
+    assert segmentation.GetNumberOfSegments() == 1
+    assert len(clicks_of(workplace.segment)) == 1
+
+
+def test_points_move_with_the_segmentation(workplace):
+    from Testing.mrml.nodes import add_linear_transform
+
+    workplace.click(INSIDE)
+    workplace.settle()
+    ((before, _),) = shown_points(workplace.effect)
+    shift = np.eye(4)
+    shift[:3, 3] = (10, 20, 30)
+    transform = add_linear_transform(workplace.host.scene, shift)
+    workplace.segmentation.SetAndObserveTransformNodeID(transform.GetID())
+    workplace.host.process_events(0.05)
+    ((after, _),) = shown_points(workplace.effect)
+    assert np.allclose(np.subtract(after, before), (10, 20, 30), atol=1e-3)
+
+
+def test_keys_do_what_the_buttons_do(workplace):
+    import qt
+    import slicer
+
+    keys = {
+        shortcut.key.toString(): shortcut for shortcut in slicer.util.mainWindow().findChildren(qt.QShortcut)
+    }
+    assert set(keys) == {"U", "Shift+U", "N", "K", "C"}
+    workplace.click(INSIDE)
+    workplace.settle()
+    keys["U"].activated.emit()
+    workplace.settle()
+    assert clicks_of(workplace.segment) == []
+    keys["Shift+U"].activated.emit()
+    workplace.settle()
+    assert len(clicks_of(workplace.segment)) == 1
+    keys["N"].activated.emit()
+    assert not workplace.effect.panel.nextClickIsPositive
+    keys["K"].activated.emit()
+    assert workplace.effect.scriptedEffect.integerParameter("KeepTheRest") == 1
+    workplace.editor.setActiveEffectByName("")
+    workplace.host.process_events(0.05)
+    assert not slicer.util.mainWindow().findChildren(qt.QShortcut)
