@@ -16,12 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from CTSAM3DLib.clicks import Click
-    from CTSAM3DLib.session import Result, Segmenter, Session
+    from CTSAM3DLib.remote import connect
+    from CTSAM3DLib.result import Result
+    from CTSAM3DLib.session import Segmenter, Session
     from CTSAM3DLib.volume import Volume
 
-__all__ = ["Click", "Result", "Segmenter", "Session", "Volume"]
+__all__ = ["Click", "Result", "Segmenter", "Session", "Volume", "connect"]
 
-_HOME = {"Click": "clicks", "Result": "session", "Segmenter": "session", "Session": "session", "Volume": "volume"}
+_HOME = {
+    "Click": "clicks",
+    "Result": "result",
+    "Segmenter": "session",
+    "Session": "session",
+    "Volume": "volume",
+    "connect": "remote",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -68,6 +68,7 @@ def test_floors_import_only_from_below():
         {"model"},
         {"engine", "models"},
         {"canvas", "growth", "result", "session"},
+        {"connection", "protocol", "remote"},
         {"provenance", "prediction", "model_store", "batch"},
         {"mrml"},
         {"pictures", "console", "demo", "cli"},

@@ -1,0 +1,119 @@
+"""Users' keys: a file with their names and salted hashes, which can be changed while the server runs."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Protocol
+
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import CTSAM3DError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,63}")
+
+
+class KeyFileError(CTSAM3DError):
+    """The file of keys cannot be used, or not for what was wanted."""
+
+
+class Keys(Protocol):
+    """Something that knows whose key a key is."""
+
+    def owner_of(self, key: str) -> str | None:
+        """The name of the user who has this key, or None. Takes as long for a wrong key as for a right one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One user's key. A fast hash is enough, since keys are random numbers of 256 bits and cannot be guessed."""
+
+    name: str
+    salt: str
+    sha256: str
+    created: str
+
+    @classmethod
+    def of(cls, name: str, key: str) -> Entry:
+        """The entry by which this key will be known."""
+        salt = secrets.token_hex(16)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return cls(name, salt, _hash(salt, key), created)
+
+    def fits(self, key: str) -> bool:
+        """Whether this is the key."""
+        return hmac.compare_digest(_hash(self.salt, key), self.sha256)
+
+
+class OneKey:
+    """A single key that lives as long as the server does."""
+
+    def __init__(self, name: str, key: str) -> None:
+        self._entry = Entry.of(name, key)
+
+    def owner_of(self, key: str) -> str | None:
+        """The name, if this is the key."""
+        return self._entry.name if self._entry.fits(key) else None
+
+
+class KeyFile:
+    """A JSON file of keys. It is read again when it changes, so that a revoked key ends at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: list[Entry] = []
+        self._read_at: tuple[int, int, int] | None = None
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The keys as the file has them now. Raises KeyFileError where it cannot be read."""
+        try:
+            about = self.path.stat()
+            version = (about.st_mtime_ns, about.st_size, about.st_ino)
+            if version != self._read_at:
+                content = json.loads(self.path.read_text(encoding="utf-8"))
+                self._entries = [Entry(**entry) for entry in content["keys"]]
+                self._read_at = version
+        except OSError as error:
+            raise KeyFileError(f"The file of keys {self.path} cannot be read ({error.strerror}).") from error
+        except (ValueError, LookupError, TypeError) as error:
+            raise KeyFileError(f"{self.path} is not a file of keys; make one with: ctsam3d serve keys add.") from error
+        return self._entries
+
+    def owner_of(self, key: str) -> str | None:
+        """The name of the user who has this key, or None. Raises KeyFileError where the file cannot be read."""
+        fitting = [entry.name for entry in self.entries if entry.fits(key)]  # all of them, whichever fits
+        return fitting[0] if fitting else None
+
+    def add(self, name: str) -> str:
+        """A new key for a user; it is told only now. Raises KeyFileError and OutputError."""
+        if not _NAME.fullmatch(name):
+            raise KeyFileError(f"{name!r} cannot name a key; use up to 64 letters, digits and . _ - @")
+        entries = self.entries if self.path.exists() else []
+        if any(entry.name == name for entry in entries):
+            raise KeyFileError(f"There is a key for {name} already; revoke it first.")
+        key = secrets.token_urlsafe(32)
+        self._write([*entries, Entry.of(name, key)])
+        return key
+
+    def revoke(self, name: str) -> None:
+        """End a user's key; a running server refuses it from now on. Raises KeyFileError and OutputError."""
+        kept = [entry for entry in self.entries if entry.name != name]
+        if len(kept) == len(self.entries):
+            raise KeyFileError(f"There is no key for {name}; see: ctsam3d serve keys list.")
+        self._write(kept)
+
+    def _write(self, entries: list[Entry]) -> None:
+        text = json.dumps({"keys": [asdict(entry) for entry in entries]}, indent=2)
+        with writing_whole(self.path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _hash(salt: str, key: str) -> str:
+    return hashlib.sha256(f"{salt}:{key}".encode()).hexdigest()

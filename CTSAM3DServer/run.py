@@ -1,0 +1,72 @@
+"""A server from its start to its end: models loaded, port bound, requests served."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from CTSAM3DLib.models import bundled_models, load_model
+from CTSAM3DServer.app import create_app
+from CTSAM3DServer.keys import KeyFile, Keys
+from CTSAM3DServer.metrics import Metrics
+from CTSAM3DServer.service import Service
+from CTSAM3DServer.settings import Settings, SettingsError
+
+MOST_CONNECTIONS = 512
+GRACE_S = 10
+"""How long requests that have begun may take once the server is told to end."""
+
+
+class Server:
+    """A server that is ready to serve at `address`. Raises CTSAM3DError where something in its settings is wrong."""
+
+    def __init__(self, settings: Settings, keys: Keys | None = None, report: Callable[[str], None] = lambda _: None):
+        settings.check()
+        if keys is None and settings.keys_file is not None:
+            keys = KeyFile(settings.keys_file)
+        # Before the models, so that a port in use is told at once.
+        self._socket = _bound(settings.host, settings.port)
+        models = []
+        for model in settings.models:
+            report(f"loading {model}")
+            models.append(load_model(model) if model in bundled_models() else load_model(weights=model))
+        metrics = Metrics()
+        self.service = Service(models, settings.device, settings.memory, metrics.turn)
+        config = uvicorn.Config(
+            create_app(self.service, keys, metrics),
+            ssl_certfile=settings.tls_cert,
+            ssl_keyfile=settings.tls_key,
+            log_config=None,
+            access_log=False,  # it would write volume ids; the guard writes a log of its own
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=GRACE_S,
+            ws="none",
+        )
+        self._uvicorn = uvicorn.Server(config)
+        scheme = "http" if settings.tls_cert is None else "https"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.address = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
+
+    def serve(self) -> None:
+        """Serve until `stop`, Ctrl-C or SIGTERM; requests that have begun are finished."""
+        self._uvicorn.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Let `serve` end, from any thread."""
+        self._uvicorn.should_exit = True
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except socket.gaierror as error:
+        raise SettingsError(f"The host '{host}' is not known; give an address of this computer.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise SettingsError(f"Port {port} is in use; end what uses it, or choose another by --port.") from error
+        raise SettingsError(f"The server cannot listen on {host}:{port} ({error.strerror}).") from error

@@ -1,0 +1,95 @@
+"""The JSON that clients and the server exchange, with its bounds; the binary messages are `CTSAM3DLib.protocol`'s."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.protocol import MOST_CLICKS
+from CTSAM3DLib.result import Reach
+from CTSAM3DServer.volumes import LONGEST_AXIS
+
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
+Three = Annotated[list[Number], Field(min_length=3, max_length=3)]
+Nine = Annotated[list[Number], Field(min_length=9, max_length=9)]
+Axis = Annotated[int, Field(ge=1, le=LONGEST_AXIS)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class VolumeBody(_Strict):
+    """Where the voxels of a CT lie, as `CTSAM3DLib.Geometry` has it, and the model grid that it is sampled to."""
+
+    shape: Annotated[list[Axis], Field(min_length=3, max_length=3, description="Voxels along z, y, x.")]
+    origin: Annotated[Three, Field(description="Centre of voxel 0 in LPS mm.")]
+    spacing: Annotated[Three, Field(description="Voxel along i, j, k in mm.")]
+    direction: Annotated[Nine, Field(description="Row-major 3x3 matrix; its columns are the axes i, j, k in LPS.")]
+    model_spacing: Annotated[float, Field(gt=0, le=100, description="Voxel of the model grid in mm.")]
+
+    def geometry(self) -> Geometry:
+        """The geometry of the CT. Raises VolumeError where the numbers do not make one."""
+        z, y, x = self.shape
+        origin, spacing = tuple(self.origin), tuple(self.spacing)
+        return Geometry((z, y, x), origin, spacing, tuple(self.direction))  # type: ignore[arg-type] # lengths checked
+
+
+class ClickBody(_Strict):
+    """A click."""
+
+    position: Annotated[Three, Field(description="LPS mm.")]
+    positive: bool = True
+
+    def click(self) -> Click:
+        """The click as the library has it."""
+        l, p, s = self.position  # noqa: E741 - the axes' names
+        return Click((l, p, s), self.positive)
+
+
+class SegmentBody(_Strict):
+    """Clicks to go on with."""
+
+    clicks: Annotated[list[ClickBody], Field(min_length=1, max_length=MOST_CLICKS, description="In their order.")]
+    reach: Reach = "structure"
+    model: Annotated[str, Field(max_length=256, description="Name or hash of one of the server's models.")]
+
+
+class ModelAnswer(BaseModel):
+    """A model that the server has loaded."""
+
+    name: str
+    hash: Annotated[str, Field(description="SHA-256 of its file.")]
+    window: Annotated[list[float], Field(description="HU that become 0 and 1.")]
+    spacing: Annotated[float, Field(description="Voxel of the model grid in mm.")]
+    cross_patch: bool
+    labels: list[str]
+    data_hash: str
+    licence: str
+    card: Annotated[str, Field(description="Markdown.")]
+
+
+class ServerAnswer(BaseModel):
+    """What the server is."""
+
+    program: str = "ctsam3d"
+    version: str
+    protocol: int
+    device: str
+    models: list[ModelAnswer]
+
+
+class Health(BaseModel):
+    """The server is there."""
+
+    program: str = "ctsam3d"
+    status: str = "ok"
+
+
+class Refusal(BaseModel):
+    """Why the server says no, in one sentence."""
+
+    detail: str

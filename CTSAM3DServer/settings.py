@@ -1,0 +1,80 @@
+"""How a server is set up, and the rules that keep a fresh one from being open to the world."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.protocol import DEFAULT_PORT
+from CTSAM3DServer.keys import KeyFile
+
+logger = logging.getLogger(__name__)
+
+
+class SettingsError(CTSAM3DError):
+    """The server cannot be started like this."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `ctsam3d serve` is told."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    """0: any free one."""
+    models: tuple[str, ...] = ("ctsam3d-small",)
+    """Names of bundled models, or files of weights."""
+    device: str | None = None
+    memory: int = 4 * 2**30
+    """Bytes for the caches of tiles, features and masks."""
+    keys_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    def check(self) -> None:
+        """Raise SettingsError unless a server may start like this; warn where it may but should not."""
+        if self.keys_file is not None and not KeyFile(self.keys_file).entries:
+            raise SettingsError(f"{self.keys_file} holds no key; make one with: ctsam3d serve keys add NAME.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SettingsError("TLS needs both the certificate and its key; give --tls-cert and --tls-key.")
+        if self.tls_cert is not None and self.tls_key is not None:
+            _check_certificate(self.tls_cert, self.tls_key)
+        if is_loopback(self.host):
+            return
+        if self.keys_file is None:
+            raise SettingsError(
+                f"Without keys the server listens on this computer only, not on {self.host}; make a key with "
+                "ctsam3d serve keys add NAME, and give --keys-file."
+            )
+        if self.tls_cert is None:
+            logger.warning(
+                "Keys and images will cross the network unencrypted; give --tls-cert and --tls-key, or let a reverse "
+                "proxy speak https."
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this address is reached from its own computer only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_certificate(certificate: Path, key: Path) -> None:
+    for path in (certificate, key):
+        if not path.is_file():
+            raise SettingsError(f"There is no file {path}; check the path.")
+    try:
+        # An empty password, so that a key that has one is an error instead of a question on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise SettingsError(
+            f"{certificate} and {key} are not a certificate and its unprotected key in PEM form; check both files."
+        ) from error
