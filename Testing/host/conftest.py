@@ -1,0 +1,1 @@
+from Testing.host.fixtures import slicer_host as slicer_host
