@@ -28,7 +28,7 @@ def writing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {_reason(error)}.") from error
+        raise OutputError(f"{path} cannot be written: {why_not(error)}.") from error
 
 
 def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = None) -> None:
@@ -45,7 +45,8 @@ def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = N
         raise OutputError(f"{path} is the CT itself; choose another name for the mask.")
 
 
-def _reason(error: OSError) -> str:
+def why_not(error: OSError) -> str:
+    """What keeps a file from being written, with the mend, as the end of a sentence."""
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return "there is no permission to write in its folder, so choose another"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

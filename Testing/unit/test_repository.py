@@ -69,7 +69,7 @@ def test_floors_import_only_from_below():
         {"engine", "models"},
         {"canvas", "growth", "result", "session"},
         {"connection", "protocol", "remote"},
-        {"provenance", "prediction", "model_store", "batch"},
+        {"provenance", "prediction", "download", "model_store", "batch"},
         {"mrml"},
         {"pictures", "console", "demo", "cli"},
     ]
