@@ -27,7 +27,7 @@ _MODULES = {
 }
 
 
-class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """Which extensions are installed; `_installed` is the test's to set."""
 
     def __init__(self) -> None:
@@ -37,28 +37,28 @@ class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):  # type: ignore[mi
 
     interactive = property(lambda self: self._interactive, lambda self, value: setattr(self, "_interactive", value))
 
-    def isExtensionInstalled(self, name: str) -> bool:  # noqa: N802
+    def isExtensionInstalled(self, name: str) -> bool:
         return name in self._installed
 
-    def installExtensionFromServer(self, name: str, *_options: bool) -> bool:  # noqa: N802
+    def installExtensionFromServer(self, name: str, *_options: bool) -> bool:
         raise AssertionError(f"The code under test wants to download the extension {name}.")
 
 
-class qSlicerSubjectHierarchyPluginLogic(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerSubjectHierarchyPluginLogic(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """What the context menu in a view may offer for an item."""
 
     def __init__(self) -> None:
         super().__init__()
         self._allowed: dict[int, tuple[str, ...]] = {}
 
-    def setAllowedViewContextMenuActionNamesForItem(self, item: int, names: Any) -> None:  # noqa: N802
+    def setAllowedViewContextMenuActionNamesForItem(self, item: int, names: Any) -> None:
         self._allowed[item] = tuple(names)
 
-    def allowedViewContextMenuActionNamesForItem(self, item: int) -> tuple[str, ...]:  # noqa: N802
+    def allowedViewContextMenuActionNamesForItem(self, item: int) -> tuple[str, ...]:
         return self._allowed.get(item, ())
 
 
-class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """Holds the plugin logic."""
 
     def __init__(self) -> None:
@@ -69,11 +69,11 @@ class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):  # type: ig
     def instance() -> qSlicerSubjectHierarchyPluginHandler:
         return slicer.app._plugin_handler
 
-    def pluginLogic(self) -> Any:  # noqa: N802
+    def pluginLogic(self) -> Any:
         return self._logic
 
 
-class qSlicerLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """A module of C++: its logic."""
 
     def __init__(self, name: str, logic: Any) -> None:
@@ -86,10 +86,10 @@ class qSlicerLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]  # n
         return self._logic
 
 
-class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]  # noqa: N801
+class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
     """The application: what a test needs of it. `_start` gives it a new scene, as at Slicer's start."""
 
-    startupCompleted = QtCore.Signal()  # noqa: N815
+    startupCompleted = QtCore.Signal()
 
     def __init__(self) -> None:
         QtWidgets.QApplication.__init__(self, ["Slicer"])
@@ -122,49 +122,49 @@ class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
         self._extensions = qSlicerExtensionsManagerModel()
         self._layout_manager = qSlicerLayoutManager(self._scene) if main_window else None
 
-    temporaryPath = property(lambda self: str(self._folder / "temporary"))  # noqa: N815
-    cachePath = property(lambda self: str(self._folder / "cache"))  # noqa: N815
-    slicerHome = property(lambda self: str(self._folder / "home"))  # noqa: N815
-    majorVersion = property(lambda self: 5)  # noqa: N815
-    minorVersion = property(lambda self: 12)  # noqa: N815
+    temporaryPath = property(lambda self: str(self._folder / "temporary"))
+    cachePath = property(lambda self: str(self._folder / "cache"))
+    slicerHome = property(lambda self: str(self._folder / "home"))
+    majorVersion = property(lambda self: 5)
+    minorVersion = property(lambda self: 12)
     revision = property(lambda self: "0")
 
-    def testingEnabled(self) -> bool:  # noqa: N802
+    def testingEnabled(self) -> bool:
         return self._testing
 
-    def processEvents(self) -> None:  # noqa: N802
+    def processEvents(self) -> None:
         QtCore.QCoreApplication.processEvents()
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def applicationLogic(self) -> Any:  # noqa: N802
+    def applicationLogic(self) -> Any:
         return self._application_logic
 
-    def moduleLogic(self, name: str) -> Any:  # noqa: N802
+    def moduleLogic(self, name: str) -> Any:
         return getattr(self._modules, name.lower()).logic()
 
-    def layoutManager(self) -> Any:  # noqa: N802
+    def layoutManager(self) -> Any:
         return self._layout_manager
 
-    def extensionsManagerModel(self) -> Any:  # noqa: N802
+    def extensionsManagerModel(self) -> Any:
         return self._extensions
 
     def settings(self) -> Any:
         return wrapper(QtCore.QSettings)()
 
-    def userSettings(self) -> Any:  # noqa: N802
+    def userSettings(self) -> Any:
         return wrapper(QtCore.QSettings)()
 
-    def pauseRender(self) -> None:  # noqa: N802
+    def pauseRender(self) -> None:
         """Nothing is drawn here."""
 
-    def resumeRender(self) -> None:  # noqa: N802
+    def resumeRender(self) -> None:
         """Nothing is drawn here."""
 
 
 def python_modules() -> dict[str, types.ModuleType]:
-    """The modules that code imports by name in Slicer: effects, i18n, packaging, ScriptedLoadableModule, testing, SampleData."""
+    """The modules that code imports by name in Slicer: effects, i18n, packaging, ScriptedLoadableModule, SampleData."""
     effects = _module(
         "SegmentEditorEffects", AbstractScriptedSegmentEditorEffect=AbstractScriptedSegmentEditorEffect, __path__=[]
     )

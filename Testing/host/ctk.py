@@ -1,4 +1,4 @@
-"""The widgets of CTK that the extension uses, made of Qt's own; each holds only names that CTK's has (a test compares them)."""
+"""The widgets of CTK that the extension uses, made of Qt's own; each holds only names that CTK's has."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def forwarded(part: str, name: str) -> property:
     )
 
 
-class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[misc]  # noqa: N801
+class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[misc]
     """A header with an arrow; below it the layout that the code sets, shown or folded away."""
 
-    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815
+    contentsCollapsed = QtCore.Signal(bool)
     _HEADER = 26
 
     def __init__(self, *arguments: Any) -> None:
@@ -64,19 +64,19 @@ class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[
         QtWidgets.QWidget.setMaximumHeight(self, 16777215 if opened else self._HEADER)
         self.contentsCollapsed.emit(self._collapsed)
 
-    def sizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def sizeHint(self) -> QtCore.QSize:
         layout = QtWidgets.QWidget.layout(self)
         if layout is None or self._collapsed:
             return QtCore.QSize(120, self._HEADER)
         return QtWidgets.QLayout.totalSizeHint(layout)
 
-    def minimumSizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def minimumSizeHint(self) -> QtCore.QSize:
         layout = QtWidgets.QWidget.layout(self)
         if layout is None or self._collapsed:
             return QtCore.QSize(80, self._HEADER)
         return QtWidgets.QLayout.totalMinimumSize(layout)
 
-    def paintEvent(self, _event: QtGui.QPaintEvent) -> None:  # noqa: N802
+    def paintEvent(self, _event: QtGui.QPaintEvent) -> None:
         painter = QtWidgets.QStylePainter(self)
         option = QtWidgets.QStyleOptionButton()
         option.initFrom(self)
@@ -90,7 +90,7 @@ class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[
         painter.drawPrimitive(getattr(QtWidgets.QStyle.PrimitiveElement, arrow), option)
 
 
-class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):  # type: ignore[misc]  # noqa: N801
+class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):  # type: ignore[misc]
     """A group box whose check box folds it away."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -115,7 +115,7 @@ class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):  # type: ignore[misc
 class _NumberWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """What spin box and slider share."""
 
-    valueChanged = QtCore.Signal(float)  # noqa: N815
+    valueChanged = QtCore.Signal(float)
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
@@ -128,22 +128,22 @@ class _NumberWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     value = forwarded("_spin_box", "value")
     minimum = forwarded("_spin_box", "minimum")
     maximum = forwarded("_spin_box", "maximum")
-    singleStep = forwarded("_spin_box", "singleStep")  # noqa: N815
+    singleStep = forwarded("_spin_box", "singleStep")
     decimals = forwarded("_spin_box", "decimals")
     prefix = forwarded("_spin_box", "prefix")
     suffix = forwarded("_spin_box", "suffix")
 
-    def setValue(self, value: float) -> None:  # noqa: N802
+    def setValue(self, value: float) -> None:
         self._spin_box.setValue(value)
 
-    def setDecimals(self, decimals: int) -> None:  # noqa: N802
+    def setDecimals(self, decimals: int) -> None:
         self._spin_box.setDecimals(decimals)
 
 
 class ctkDoubleSpinBox(_NumberWidget):
     """A spin box of floating-point numbers."""
 
-    editingFinished = QtCore.Signal()  # noqa: N815
+    editingFinished = QtCore.Signal()
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
@@ -166,14 +166,14 @@ class ctkSliderWidget(_NumberWidget):
     tracking = forwarded("_spin_box", "keyboardTracking")
 
     @property
-    def spinBoxVisible(self) -> bool:  # noqa: N802
+    def spinBoxVisible(self) -> bool:
         return not self._spin_box.isHidden()
 
     @spinBoxVisible.setter
-    def spinBoxVisible(self, visible: bool) -> None:  # noqa: N802
+    def spinBoxVisible(self, visible: bool) -> None:
         self._spin_box.setVisible(visible)
 
-    def setSpinBoxVisible(self, visible: bool) -> None:  # noqa: N802
+    def setSpinBoxVisible(self, visible: bool) -> None:
         self.spinBoxVisible = visible
 
     def _set_from_slider(self, step: int) -> None:
@@ -186,19 +186,19 @@ class ctkSliderWidget(_NumberWidget):
         blocker.unblock()
 
 
-class ctkComboBox(wrapper(QtWidgets.QComboBox)):  # type: ignore[misc]  # noqa: N801
+class ctkComboBox(wrapper(QtWidgets.QComboBox)):  # type: ignore[misc]
     """A combo box with a text for "nothing chosen"."""
 
-    defaultText = property(  # noqa: N815
+    defaultText = property(
         QtWidgets.QComboBox.placeholderText, lambda self, text: QtWidgets.QComboBox.setPlaceholderText(self, text)
     )
 
 
-class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa: N801
+class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """A path with a button to browse for it. Browsing is left out: it waits for the user."""
 
-    currentPathChanged = QtCore.Signal(str)  # noqa: N815
-    validInputChanged = QtCore.Signal(bool)  # noqa: N815
+    currentPathChanged = QtCore.Signal(str)
+    validInputChanged = QtCore.Signal(bool)
     Dirs, Files, Readable, Writable, NoDot, NoDotDot = 1, 2, 16, 32, 8192, 16384
 
     def __init__(self, *parent: Any) -> None:
@@ -215,28 +215,26 @@ class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa
         self._filters, self._name_filters, self._setting_key = 0, (), ""
 
     filters = property(lambda self: self._filters, lambda self, filters: setattr(self, "_filters", filters))
-    settingKey = property(  # noqa: N815
-        lambda self: self._setting_key, lambda self, key: setattr(self, "_setting_key", key)
-    )
-    nameFilters = property(  # noqa: N815
+    settingKey = property(lambda self: self._setting_key, lambda self, key: setattr(self, "_setting_key", key))
+    nameFilters = property(
         lambda self: self._name_filters, lambda self, filters: setattr(self, "_name_filters", tuple(filters))
     )
 
     @property
-    def currentPath(self) -> str:  # noqa: N802
+    def currentPath(self) -> str:
         return self._combo_box.currentText
 
     @currentPath.setter
-    def currentPath(self, path: str) -> None:  # noqa: N802
+    def currentPath(self, path: str) -> None:
         self._combo_box.setEditText(path)
 
-    def setCurrentPath(self, path: str) -> None:  # noqa: N802
+    def setCurrentPath(self, path: str) -> None:
         self.currentPath = path
 
-    def addCurrentPathToHistory(self) -> None:  # noqa: N802
+    def addCurrentPathToHistory(self) -> None:
         self._combo_box.addItem(self.currentPath)
 
-    def comboBox(self) -> Any:  # noqa: N802
+    def comboBox(self) -> Any:
         return self._combo_box
 
     def _announce(self, path: str) -> None:
@@ -244,7 +242,7 @@ class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa
         self.validInputChanged.emit(Path(path).exists())
 
 
-class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[misc]  # noqa: N801
+class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[misc]
     """A text as high as it needs, folded to the part before the first `<br>` where it is collapsible."""
 
     def __init__(self, *parent: Any) -> None:
@@ -266,37 +264,37 @@ class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[mis
         )
         QtWidgets.QWidget.updateGeometry(self)
 
-    def setCollapsibleText(self, text: str) -> None:  # noqa: N802
+    def setCollapsibleText(self, text: str) -> None:
         self._html = text
         self.collapsed = self._collapsed
 
-    def collapsibleText(self) -> str:  # noqa: N802
+    def collapsibleText(self) -> str:
         return self._html
 
-    def sizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def sizeHint(self) -> QtCore.QSize:
         document = QtWidgets.QTextEdit.document(self).clone()
         document.setTextWidth(max(100, QtWidgets.QWidget.width(self) - 4))
         return QtCore.QSize(200, int(document.size().height()) + 4)
 
-    def minimumSizeHint(self) -> QtCore.QSize:  # noqa: N802
+    def minimumSizeHint(self) -> QtCore.QSize:
         return self.sizeHint
 
-    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:  # noqa: N802
+    def resizeEvent(self, event: QtGui.QResizeEvent) -> None:
         QtWidgets.QTextBrowser.resizeEvent(self, event)
         QtWidgets.QWidget.updateGeometry(self)
 
 
-class ctkMessageBox(wrapper(QtWidgets.QMessageBox)):  # type: ignore[misc]  # noqa: N801
+class ctkMessageBox(wrapper(QtWidgets.QMessageBox)):  # type: ignore[misc]
     """A message box that can be told not to come again."""
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
         self._settings_key = ""
 
-    dontShowAgainSettingsKey = property(  # noqa: N815
+    dontShowAgainSettingsKey = property(
         lambda self: self._settings_key, lambda self, key: setattr(self, "_settings_key", key)
     )
 
 
-class ctkMenuButton(wrapper(QtWidgets.QPushButton)):  # type: ignore[misc]  # noqa: N801
+class ctkMenuButton(wrapper(QtWidgets.QPushButton)):  # type: ignore[misc]
     """A button with a menu beside it."""

@@ -1,4 +1,4 @@
-"""Starts the host for a test: puts its modules where code imports them, and gives the test what a user has: mouse, keys, Undo, a screen."""
+"""Starts the host for a test: its modules where code imports them, and what a user has: mouse, keys, a screen."""
 
 from __future__ import annotations
 
@@ -80,7 +80,6 @@ class Host:
 
         path = EXTENSION / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         spec.loader.exec_module(module)
@@ -112,7 +111,7 @@ class Host:
         self.app.startupCompleted.emit()
 
     def segment_editor(self) -> Any:
-        """A qMRMLSegmentEditorWidget on the scene's Segment Editor node, with all registered effects, watching the views."""
+        """A qMRMLSegmentEditorWidget on the scene's Segment Editor node: all registered effects, watching the views."""
         import slicer
 
         editor = slicer.qMRMLSegmentEditorWidget()
@@ -217,9 +216,8 @@ def _modules() -> dict[str, types.ModuleType]:
     try:
         import PySide6.QtWidgets  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            f"Qt cannot start here ({error}); on Debian it needs libegl1, libgl1 and libxkbcommon0."
-        ) from error
+        needed = "on Debian it needs libegl1, libgl1, libxkbcommon0, libfontconfig1, libdbus-1-3 and fonts-dejavu-core"
+        raise ImportError(f"Qt cannot start here ({error}); {needed}.") from error
     from Testing.host import application, ctk, pythonqt
 
     application.application()

@@ -11,38 +11,38 @@ from Testing.host.ctk import ctkCollapsibleButton, ctkDoubleSpinBox, ctkSliderWi
 from Testing.host.pythonqt import wrapper
 
 
-class qMRMLWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa: N801
+class qMRMLWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """A widget with a scene."""
 
-    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
+    mrmlSceneChanged = QtCore.Signal(object)
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
         self._scene: Any = None
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         self.mrmlSceneChanged.emit(scene)
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
 
-class qSlicerWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa: N801
+class qSlicerWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """The base of module panels."""
 
-    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
+    mrmlSceneChanged = QtCore.Signal(object)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self.mrmlSceneChanged.emit(scene)
 
 
 class qMRMLCollapsibleButton(ctkCollapsibleButton):
     """A collapsible button that hands the scene on."""
 
-    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
+    mrmlSceneChanged = QtCore.Signal(object)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self.mrmlSceneChanged.emit(scene)
 
 
@@ -62,13 +62,13 @@ class _UnitAware:
         if quantity == "length":
             self.suffix = " mm"
 
-    def setQuantity(self, quantity: str) -> None:  # noqa: N802
+    def setQuantity(self, quantity: str) -> None:
         self.quantity = quantity
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
 
@@ -80,12 +80,22 @@ class qMRMLSpinBox(_UnitAware, ctkDoubleSpinBox):
     """A spin box with a unit."""
 
 
-class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa: N801
+def _setting(name: str) -> property:
+    """A property of qMRMLNodeComboBox that decides which nodes it offers."""
+
+    def write(self: Any, value: Any) -> None:
+        self._settings[name] = value
+        self._refresh()
+
+    return property(lambda self: self._settings[name], write)
+
+
+class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """Chooses one of the scene's nodes of some classes; follows the scene as nodes come, go and are renamed."""
 
-    currentNodeChanged = QtCore.Signal((object,), (bool,))  # noqa: N815
-    currentNodeIDChanged = QtCore.Signal(str)  # noqa: N815
-    nodeAddedByUser = QtCore.Signal(object)  # noqa: N815
+    currentNodeChanged = QtCore.Signal((object,), (bool,))
+    currentNodeIDChanged = QtCore.Signal(str)
+    nodeAddedByUser = QtCore.Signal(object)
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
@@ -96,7 +106,7 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # no
         self._scene: Any = None
         self._tags: list[Any] = []
         self._attributes: dict[tuple[str, str], Any] = {}
-        self._state = {
+        self._settings: dict[str, Any] = {
             "nodeTypes": (),
             "showHidden": False,
             "showChildNodeTypes": True,
@@ -112,7 +122,7 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # no
         }
         self._box.currentIndexChanged.connect(self._announce)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         for tag in self._tags:
             self._scene.RemoveObserver(tag)
         self._scene = scene
@@ -120,47 +130,60 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # no
         self._tags = [scene.AddObserver(event, lambda *_: self._refresh()) for event in events]
         self._refresh()
 
-    def mrmlScene(self) -> Any:  # noqa: N802
+    def mrmlScene(self) -> Any:
         return self._scene
 
-    def currentNode(self) -> Any:  # noqa: N802
+    def currentNode(self) -> Any:
         return self._scene.GetNodeByID(self.currentNodeID) if self._scene and self.currentNodeID else None
 
-    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+    def setCurrentNode(self, node: Any) -> None:
         self.setCurrentNodeID(node if isinstance(node, str) else node.GetID() if node else "")
 
-    def setCurrentNodeID(self, node_id: str) -> None:  # noqa: N802
+    def setCurrentNodeID(self, node_id: str) -> None:
         index = self._box.findData(node_id or "")
         self._box.setCurrentIndex(index if index >= 0 else self._box.findData(""))
 
     @property
-    def currentNodeID(self) -> str:  # noqa: N802
+    def currentNodeID(self) -> str:
         return self._box.currentData() or ""
 
     @currentNodeID.setter
-    def currentNodeID(self, node_id: str) -> None:  # noqa: N802
+    def currentNodeID(self, node_id: str) -> None:
         self.setCurrentNodeID(node_id)
 
-    def nodeCount(self) -> int:  # noqa: N802
+    def nodeCount(self) -> int:
         return len(self._nodes())
 
-    def nodeFromIndex(self, index: int) -> Any:  # noqa: N802
+    def nodeFromIndex(self, index: int) -> Any:
         return self._nodes()[index]
 
-    def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:  # noqa: N802
+    def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:
         self._attributes[node_type, name] = value
         self._refresh()
 
-    def addNode(self, node_type: str = "") -> Any:  # noqa: N802
+    def addNode(self, node_type: str = "") -> Any:
         node = self._scene.AddNewNodeByClass(node_type or self.nodeTypes[0], self.baseName)
         if self.selectNodeUponCreation:
             self.setCurrentNode(node)
         self.nodeAddedByUser.emit(node)
         return node
 
-    def removeCurrentNode(self) -> None:  # noqa: N802
+    def removeCurrentNode(self) -> None:
         if self.currentNode():
             self._scene.RemoveNode(self.currentNode())
+
+    nodeTypes = _setting("nodeTypes")
+    showHidden = _setting("showHidden")
+    showChildNodeTypes = _setting("showChildNodeTypes")
+    hideChildNodeTypes = _setting("hideChildNodeTypes")
+    baseName = _setting("baseName")
+    noneEnabled = _setting("noneEnabled")
+    addEnabled = _setting("addEnabled")
+    removeEnabled = _setting("removeEnabled")
+    editEnabled = _setting("editEnabled")
+    renameEnabled = _setting("renameEnabled")
+    selectNodeUponCreation = _setting("selectNodeUponCreation")
+    noneDisplay = _setting("noneDisplay")
 
     def _nodes(self) -> list[Any]:
         if self._scene is None or self._scene.IsClosing():
@@ -201,36 +224,11 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # no
         self.currentNodeIDChanged.emit(self.currentNodeID)
 
 
-def _stored(name: str) -> property:
-    def write(self: Any, value: Any) -> None:
-        self._state[name] = value
-        self._refresh()
-
-    return property(lambda self: self._state[name], write)
-
-
-for _name in [
-    "nodeTypes",
-    "showHidden",
-    "showChildNodeTypes",
-    "hideChildNodeTypes",
-    "baseName",
-    "noneEnabled",
-    "addEnabled",
-    "removeEnabled",
-    "editEnabled",
-    "renameEnabled",
-    "selectNodeUponCreation",
-    "noneDisplay",
-]:
-    setattr(qMRMLNodeComboBox, _name, _stored(_name))
-
-
 class qMRMLSegmentSelectorWidget(qMRMLWidget):
     """Chooses a segmentation and one of its segments."""
 
-    currentNodeChanged = QtCore.Signal((object,), (bool,))  # noqa: N815
-    currentSegmentChanged = QtCore.Signal(str)  # noqa: N815
+    currentNodeChanged = QtCore.Signal((object,), (bool,))
+    currentSegmentChanged = QtCore.Signal(str)
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
@@ -247,28 +245,28 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
             lambda _: self.currentSegmentChanged.emit(self.currentSegmentID())
         )
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         super().setMRMLScene(scene)
         self._node_box.setMRMLScene(scene)
 
-    def currentNode(self) -> Any:  # noqa: N802
+    def currentNode(self) -> Any:
         return self._node_box.currentNode()
 
-    def setCurrentNode(self, node: Any) -> None:  # noqa: N802
+    def setCurrentNode(self, node: Any) -> None:
         self._node_box.setCurrentNode(node)
 
-    def currentSegmentID(self) -> str:  # noqa: N802
+    def currentSegmentID(self) -> str:
         return self._segment_box.currentData() or ""
 
-    def setCurrentSegmentID(self, segment_id: str) -> None:  # noqa: N802
+    def setCurrentSegmentID(self, segment_id: str) -> None:
         self._segment_box.setCurrentIndex(self._segment_box.findData(segment_id))
 
     @property
-    def noneEnabled(self) -> bool:  # noqa: N802
+    def noneEnabled(self) -> bool:
         return self._none_enabled
 
     @noneEnabled.setter
-    def noneEnabled(self, enabled: bool) -> None:  # noqa: N802
+    def noneEnabled(self, enabled: bool) -> None:
         self._none_enabled = enabled
         self._node_box.noneEnabled = enabled
 

@@ -1,14 +1,16 @@
 """Qt as Slicer's Python sees it: PySide6 classes that behave as PythonQt's wrappers do.
 
-PythonQt and PySide6 wrap the same Qt in different ways. Every class of `qt` here is a subclass of PySide6's that takes over PythonQt's ways:
+PythonQt and PySide6 wrap the same Qt in different ways. Every class of `qt` here is a subclass of PySide6's that takes
+over PythonQt's ways:
 
-- a property is read and set without a call: `label.text`, `button.enabled = False`; `label.text()` fails, as in Slicer;
-- signals are connected by their C++ signature, `button.connect("clicked(bool)", slot)`, or as `button.clicked.connect(slot)`;
+- a property is read and set without a call: `label.text`, `button.enabled = False`; `label.text()` fails;
+- signals are connected by their C++ signature, `button.connect("clicked(bool)", f)`, or `button.clicked.connect(f)`;
 - arguments are positional only; unknown attributes cannot be set on an object of Qt;
-- `exec_`; children by their object name; `QFileDialog.getOpenFileName` answers with the name alone.
+- `exec_`; children by their object name.
 
-What blocks for an answer (modal dialogs, menus) raises `ModalDialogOpenedError` instead: a test replaces that call to give its answer.
-Not emulated: enumerators are PySide6's, not integers, and value classes (QSize, QIcon …) are PySide6's own.
+What blocks for an answer (modal dialogs, menus) raises `ModalDialogOpenedError` instead: a test replaces that call to
+give its answer. Not emulated: enumerators are PySide6's, not integers, and value classes (QSize, QIcon …) are
+PySide6's own.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class ModalDialogOpenedError(AssertionError):
 
 
 class _WrapperType(_ObjectType):
-    """Makes `isinstance(widget, qt.QWidget)` true for each widget, although the wrapper classes are not each other's bases."""
+    """Makes `isinstance(widget, qt.QWidget)` true for each widget: the wrappers are not each other's bases."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         native = cls.__dict__.get("_native")
@@ -114,7 +116,7 @@ class PythonQtObject:
             except RuntimeWarning:
                 return False
 
-    def className(self) -> str:  # noqa: N802
+    def className(self) -> str:
         """The name of the C++ class."""
         return _chain_of(type(self)) or _native_class(type(self)).__name__
 
@@ -130,12 +132,12 @@ class PythonQtObject:
         QtCore.QObject.deleteLater(self)
         QtCore.QCoreApplication.sendPostedEvents(self, QtCore.QEvent.Type.DeferredDelete)
 
-    def findChild(self, kind: Any, name: str = "") -> Any:  # noqa: N802
+    def findChild(self, kind: Any, name: str = "") -> Any:
         """The first child of a class, given or named, with an object name where one is given."""
         found = self.findChildren(kind, name)
         return found[0] if found else None
 
-    def findChildren(self, kind: Any, name: str = "") -> list[Any]:  # noqa: N802
+    def findChildren(self, kind: Any, name: str = "") -> list[Any]:
         """All children of a class, given or named, with an object name where one is given."""
         children = [adopt(child) for child in QtCore.QObject.findChildren(self, QtCore.QObject)]
         return [

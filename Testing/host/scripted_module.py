@@ -36,7 +36,7 @@ _MODULE_PROPERTIES = {
 }
 
 
-class qSlicerScriptedLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerScriptedLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """The C++ side of a scripted module: its metadata."""
 
     def __init__(self, name: str, path: str) -> None:
@@ -48,7 +48,7 @@ class qSlicerScriptedLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[mi
     name = property(lambda self: self._name)
     path = property(lambda self: self._path)
 
-    def widgetRepresentation(self) -> Any:  # noqa: N802
+    def widgetRepresentation(self) -> Any:
         return self._widget
 
 
@@ -68,7 +68,7 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
         self._python: Any = None
         QtWidgets.QVBoxLayout(self)
 
-    def self(this) -> Any:  # noqa: N805
+    def self(this) -> Any:
         return this._python
 
     def enter(self) -> None:
@@ -83,9 +83,9 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
 class _ResourceFinder:
     """What module and widget share."""
 
-    moduleName: str  # noqa: N815
+    moduleName: str
 
-    def resourcePath(self, filename: str) -> str:  # noqa: N802
+    def resourcePath(self, filename: str) -> str:
         """A file of the module's folder Resources."""
         folder = Path(sys.modules[type(self).__module__].__file__ or "").parent
         return str(folder / "Resources" / filename)
@@ -98,12 +98,12 @@ class ScriptedLoadableModule(_ResourceFinder):
         self.parent = parent
         self.moduleName = type(self).__name__
 
-    def runTest(self, msec: int = 100, **kwargs: Any) -> None:  # noqa: N802
+    def runTest(self, msec: int = 100, **kwargs: Any) -> None:
         """Run the class `<module>Test` of the module's file."""
         test_class = getattr(sys.modules[type(self).__module__], f"{self.moduleName}Test")
         test_class().runTest(**kwargs)
 
-    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:  # noqa: N802, N803
+    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
         return f"<p>{docPage or self.moduleName}</p>"
 
 
@@ -130,13 +130,13 @@ class ScriptedLoadableModuleLogic:
         self.moduleName = type(self).__name__.removesuffix("Logic")
         self.isSingletonParameterNode = True
 
-    def getParameterNode(self) -> Any:  # noqa: N802
+    def getParameterNode(self) -> Any:
         return (
             slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
             or self.createParameterNode()
         )
 
-    def createParameterNode(self) -> Any:  # noqa: N802
+    def createParameterNode(self) -> Any:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
         node.SetSingletonTag(self.moduleName)
@@ -150,10 +150,10 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
-    def runTest(self) -> None:  # noqa: N802
+    def runTest(self) -> None:
         """To be overridden."""
 
-    def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:  # noqa: N802, N803
+    def delayDisplay(self, message: str, requestedDelay: int | None = None, msec: int | None = None) -> None:
         """Slicer shows the message for a while."""
 
 
@@ -161,19 +161,19 @@ class SampleDataLogic:
     """Remembers what modules offer in Sample Data: `slicer.modules.sampleDataSources`, by category."""
 
     @staticmethod
-    def registerCustomSampleDataSource(  # noqa: N802
+    def registerCustomSampleDataSource(
         category: str = "Custom",
-        sampleName: str | None = None,  # noqa: N803
+        sampleName: str | None = None,
         uris: Any = None,
-        fileNames: Any = None,  # noqa: N803
-        nodeNames: Any = None,  # noqa: N803
-        customDownloader: Any = None,  # noqa: N803
-        thumbnailFileName: str | None = None,  # noqa: N803
-        loadFileTypes: Any = None,  # noqa: N803
-        loadFiles: Any = None,  # noqa: N803
-        loadFileProperties: Any = None,  # noqa: N803
+        fileNames: Any = None,
+        nodeNames: Any = None,
+        customDownloader: Any = None,
+        thumbnailFileName: str | None = None,
+        loadFileTypes: Any = None,
+        loadFiles: Any = None,
+        loadFileProperties: Any = None,
         checksums: Any = None,
-        loadFileType: Any = None,  # noqa: N803
+        loadFileType: Any = None,
     ) -> None:
         source = types.SimpleNamespace(**locals())
         if not hasattr(slicer.modules, "sampleDataSources"):
@@ -212,7 +212,7 @@ def packaging() -> types.ModuleType:
         if missing:
             raise RuntimeError(f"The user was asked to install {', '.join(missing)}; the host for tests says no.")
 
-    def isPipInstallInProgress() -> bool:  # noqa: N802
+    def isPipInstallInProgress() -> bool:
         return False
 
     module.__dict__.update(

@@ -13,22 +13,11 @@ from Testing.host.mrml_widgets import qMRMLWidget
 from Testing.host.segment_effect import qSlicerSegmentEditorEffectFactory
 from Testing.host.views import all_views
 
-_INTERACTION_EVENTS = [
-    "LeftButtonPressEvent",
-    "LeftButtonReleaseEvent",
-    "LeftButtonDoubleClickEvent",
-    "MiddleButtonPressEvent",
-    "MiddleButtonReleaseEvent",
-    "RightButtonPressEvent",
-    "RightButtonReleaseEvent",
-    "MouseMoveEvent",
-    "MouseWheelForwardEvent",
-    "MouseWheelBackwardEvent",
-    "KeyPressEvent",
-    "KeyReleaseEvent",
-    "EnterEvent",
-    "LeaveEvent",
-]
+_INTERACTION_EVENTS = (
+    *(f"{button}Button{action}Event" for button in ("Left", "Middle", "Right") for action in ("Press", "Release")),
+    *("LeftButtonDoubleClickEvent", "MouseMoveEvent", "MouseWheelForwardEvent", "MouseWheelBackwardEvent"),
+    *("KeyPressEvent", "KeyReleaseEvent", "EnterEvent", "LeaveEvent"),
+)
 
 
 class qMRMLSegmentEditorWidget(qMRMLWidget):
@@ -37,9 +26,9 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     It also does what the Segment Editor module does around it when a scene closes.
     """
 
-    currentSegmentIDChanged = QtCore.Signal(str)  # noqa: N815
-    sourceVolumeNodeChanged = QtCore.Signal(object)  # noqa: N815
-    segmentationNodeChanged = QtCore.Signal(object)  # noqa: N815
+    currentSegmentIDChanged = QtCore.Signal(str)
+    sourceVolumeNodeChanged = QtCore.Signal(object)
+    segmentationNodeChanged = QtCore.Signal(object)
 
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
@@ -62,7 +51,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     # Nodes
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
@@ -78,10 +67,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         )
         self.updateEffectList()
 
-    def mrmlSegmentEditorNode(self) -> Any:  # noqa: N802
+    def mrmlSegmentEditorNode(self) -> Any:
         return self._node
 
-    def setMRMLSegmentEditorNode(self, node: Any) -> None:  # noqa: N802
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
         self._node = node
         self._logic.SetSegmentEditorNode(node)
         if node is None:
@@ -94,17 +83,17 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._set_defaults()
         self.updateWidgetFromMRML()
 
-    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+    def setSegmentationNode(self, node: Any) -> None:
         self._node.SetAndObserveSegmentationNode(node)
         if node is not None and self._node.GetSourceVolumeNode() is None:
             reference = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
             self._node.SetAndObserveSourceVolumeNode(reference)
         self.updateWidgetFromMRML()
 
-    def segmentationNode(self) -> Any:  # noqa: N802
+    def segmentationNode(self) -> Any:
         return self._node.GetSegmentationNode()
 
-    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+    def setSourceVolumeNode(self, node: Any) -> None:
         segmentation_node = self.segmentationNode()
         if segmentation_node is not None and node is not None:
             role = segmentation_node.GetReferenceImageGeometryReferenceRole()
@@ -113,24 +102,24 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node.SetAndObserveSourceVolumeNode(node)
         self.updateWidgetFromMRML()
 
-    def sourceVolumeNode(self) -> Any:  # noqa: N802
+    def sourceVolumeNode(self) -> Any:
         return self._node.GetSourceVolumeNode()
 
-    def setCurrentSegmentID(self, segment_id: str) -> None:  # noqa: N802
+    def setCurrentSegmentID(self, segment_id: str) -> None:
         self._node.SetSelectedSegmentID(segment_id)
 
-    def currentSegmentID(self) -> str:  # noqa: N802
+    def currentSegmentID(self) -> str:
         return self._node.GetSelectedSegmentID() or ""
 
-    def selectNextSegment(self) -> None:  # noqa: N802
+    def selectNextSegment(self) -> None:
         self._logic.SelectNextSegment()
 
-    def selectPreviousSegment(self) -> None:  # noqa: N802
+    def selectPreviousSegment(self) -> None:
         self._logic.SelectPreviousSegment()
 
     # Effects
 
-    def updateEffectList(self) -> None:  # noqa: N802
+    def updateEffectList(self) -> None:
         """Clone the registered effects that this editor does not have yet."""
         for prototype in qSlicerSegmentEditorEffectFactory.instance().registeredEffects():
             if prototype.name in self._effects:
@@ -145,25 +134,25 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             if self._node is not None:
                 effect._call("setMRMLDefaults")
 
-    def availableEffectNames(self) -> list[str]:  # noqa: N802
+    def availableEffectNames(self) -> list[str]:
         return list(self._effects)
 
-    def effectByName(self, name: str) -> Any:  # noqa: N802
+    def effectByName(self, name: str) -> Any:
         return self._effects.get(name)
 
-    def activeEffect(self) -> Any:  # noqa: N802
+    def activeEffect(self) -> Any:
         return self._active_effect
 
-    def setActiveEffectByName(self, name: str) -> None:  # noqa: N802
+    def setActiveEffectByName(self, name: str) -> None:
         self.setActiveEffect(self._effects[name] if name else None)
 
-    def setActiveEffect(self, effect: Any) -> None:  # noqa: N802
+    def setActiveEffect(self, effect: Any) -> None:
         self._node.SetActiveEffectName(effect.name if effect else "")
         self.updateWidgetFromMRML()
 
     # Undo
 
-    def saveStateForUndo(self) -> None:  # noqa: N802
+    def saveStateForUndo(self) -> None:
         self._logic.SaveStateForUndo()
 
     def undo(self) -> None:
@@ -174,7 +163,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     # Views
 
-    def setupViewObservations(self) -> None:  # noqa: N802
+    def setupViewObservations(self) -> None:
         self.removeViewObservations()
         self._views = all_views(slicer.app.layoutManager())
         for view_widget in self._views:
@@ -186,7 +175,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             tag = view_node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._hand_on_view_node(view_widget))
             self._view_tags.append((view_node, tag))
 
-    def removeViewObservations(self) -> None:  # noqa: N802
+    def removeViewObservations(self) -> None:
         _remove_observers(self._view_tags)
         self._views = []
 
@@ -218,7 +207,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     # What the scene tells
 
-    def updateWidgetFromMRML(self) -> None:  # noqa: N802
+    def updateWidgetFromMRML(self) -> None:
         """Bring segment, volume, geometry and effect in line with the parameter node."""
         if self._node is None or self._updating:
             return

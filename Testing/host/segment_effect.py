@@ -1,4 +1,4 @@
-"""The C++ side of a scripted Segment Editor effect, over a real parameter node and a real vtkSlicerSegmentEditorLogic."""
+"""The C++ side of a scripted Segment Editor effect, over a real parameter node and vtkSlicerSegmentEditorLogic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from Testing.host.pythonqt import ModalDialogOpenedError, wrapper
 class AbstractScriptedSegmentEditorEffect:
     """The Python base class of effects: holds the C++ object and offers it under `scriptedEffect`."""
 
-    def __init__(self, scriptedEffect: Any) -> None:  # noqa: N803
+    def __init__(self, scriptedEffect: Any) -> None:
         self.scriptedEffect = scriptedEffect
 
     def register(self) -> None:
@@ -27,20 +27,24 @@ class AbstractScriptedSegmentEditorEffect:
     def cleanup(self) -> None:
         """Called before the effect goes away."""
 
-    def xyToRas(self, xy: Any, viewWidget: Any) -> Any:  # noqa: N802, N803
+    def xyToRas(self, xy: Any, viewWidget: Any) -> Any:
         """A position in a slice view, in pixels, as RAS in mm."""
         return _xyz_to_ras((xy[0], xy[1], 0.0), viewWidget)
 
-    def xyzToRas(self, xyz: Any, viewWidget: Any) -> Any:  # noqa: N802, N803
+    def xyzToRas(self, xyz: Any, viewWidget: Any) -> Any:
         """A position in a slice view and across it, in pixels, as RAS in mm."""
         return _xyz_to_ras(xyz, viewWidget)
 
-    def rasToXy(self, ras: Any, viewWidget: Any) -> list[int]:  # noqa: N802, N803
+    def rasToXy(self, ras: Any, viewWidget: Any) -> list[int]:
         """Where RAS in mm lies in a slice view, in pixels."""
         return [round(value) for value in ras_to_xyz(ras, viewWidget)[:2]]
 
 
-class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+def _property(name: str) -> property:
+    return property(lambda self: self._properties[name], lambda self, value: self._properties.__setitem__(name, value))
+
+
+class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """What every effect inherits in C++; `_editor` is the Segment Editor that the effect was cloned for."""
 
     ModificationModeSet, ModificationModeAdd, ModificationModeRemove, ModificationModeRemoveAll = range(4)
@@ -56,39 +60,31 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         self._options_layout = wrapper(QtWidgets.QFormLayout)(self._options_frame)
         self._options_layout.setContentsMargins(4, 4, 4, 4)
 
-    name, title, perSegment, requireSegments, showEffectCursorInSliceView, showEffectCursorInThreeDView = (  # noqa: N815
-        property(
-            lambda self, key=key: self._properties[key],
-            lambda self, value, key=key: self._properties.__setitem__(key, value),
-        )
-        for key in [
-            "name",
-            "title",
-            "perSegment",
-            "requireSegments",
-            "showEffectCursorInSliceView",
-            "showEffectCursorInThreeDView",
-        ]
-    )
+    name = _property("name")
+    title = _property("title")
+    perSegment = _property("perSegment")
+    requireSegments = _property("requireSegments")
+    showEffectCursorInSliceView = _property("showEffectCursorInSliceView")
+    showEffectCursorInThreeDView = _property("showEffectCursorInThreeDView")
 
     def active(self) -> bool:
         return self._active
 
-    def selectEffect(self, effect_name: str) -> None:  # noqa: N802
+    def selectEffect(self, effect_name: str) -> None:
         self._editor.setActiveEffectByName(effect_name)
 
     # Nodes and parameters
 
-    def parameterSetNode(self) -> Any:  # noqa: N802
+    def parameterSetNode(self) -> Any:
         return self._editor.mrmlSegmentEditorNode() if self._editor else None
 
     def scene(self) -> Any:
         return self._editor.mrmlScene() if self._editor else None
 
-    def parameterDefined(self, name: str) -> bool:  # noqa: N802
+    def parameterDefined(self, name: str) -> bool:
         return bool(self._attribute(self._prefixed(name)))
 
-    def commonParameterDefined(self, name: str) -> bool:  # noqa: N802
+    def commonParameterDefined(self, name: str) -> bool:
         return bool(self._attribute(name))
 
     def parameter(self, name: str) -> str:
@@ -97,30 +93,30 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
                 return self._attribute(attribute)
         raise KeyError(f"The effect parameter '{name}' is not set; setMRMLDefaults has to give its default.")
 
-    def integerParameter(self, name: str) -> int:  # noqa: N802
+    def integerParameter(self, name: str) -> int:
         return int(self.parameter(name))
 
-    def doubleParameter(self, name: str) -> float:  # noqa: N802
+    def doubleParameter(self, name: str) -> float:
         return float(self.parameter(name))
 
-    def setParameter(self, name: str, value: str | int | float) -> None:  # noqa: N802
+    def setParameter(self, name: str, value: str | int | float) -> None:
         self._set_attribute(self._prefixed(name), value)
 
-    def setParameterDefault(self, name: str, value: str | int | float) -> None:  # noqa: N802
+    def setParameterDefault(self, name: str, value: str | int | float) -> None:
         if not self.parameterDefined(name):
             self.setParameter(name, value)
 
-    def setCommonParameter(self, name: str, value: str | int | float) -> None:  # noqa: N802
+    def setCommonParameter(self, name: str, value: str | int | float) -> None:
         self._set_attribute(name, value)
 
-    def setCommonParameterDefault(self, name: str, value: str | int | float) -> None:  # noqa: N802
+    def setCommonParameterDefault(self, name: str, value: str | int | float) -> None:
         if not self.commonParameterDefined(name):
             self.setCommonParameter(name, value)
 
-    def nodeReference(self, name: str) -> Any:  # noqa: N802
+    def nodeReference(self, name: str) -> Any:
         return self.parameterSetNode().GetNodeReference(self._prefixed(name))
 
-    def setNodeReference(self, name: str, node: Any) -> None:  # noqa: N802
+    def setNodeReference(self, name: str, node: Any) -> None:
         self.parameterSetNode().SetNodeReferenceID(self._prefixed(name), node.GetID() if node else None)
 
     def _prefixed(self, name: str) -> str:
@@ -146,57 +142,57 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
 
     # Options
 
-    def optionsFrame(self) -> Any:  # noqa: N802
+    def optionsFrame(self) -> Any:
         return self._options_frame
 
-    def optionsLayout(self) -> Any:  # noqa: N802
+    def optionsLayout(self) -> Any:
         return self._options_layout
 
-    def addOptionsWidget(self, widget_or_layout: Any) -> None:  # noqa: N802
+    def addOptionsWidget(self, widget_or_layout: Any) -> None:
         QtWidgets.QFormLayout.addRow(self._options_layout, widget_or_layout)
 
-    def addLabeledOptionsWidget(self, label: str, widget_or_layout: Any) -> Any:  # noqa: N802
+    def addLabeledOptionsWidget(self, label: str, widget_or_layout: Any) -> Any:
         label_widget = wrapper(QtWidgets.QLabel)(label)
         QtWidgets.QFormLayout.addRow(self._options_layout, label_widget, widget_or_layout)
         return label_widget
 
     # Images, all in the segmentation's own coordinates
 
-    def sourceVolumeImageData(self) -> Any:  # noqa: N802
+    def sourceVolumeImageData(self) -> Any:
         logic = self._editor._logic
         return logic.GetAlignedSourceVolume() if logic.UpdateAlignedSourceVolume() else None
 
-    def referenceGeometryImage(self) -> Any:  # noqa: N802
+    def referenceGeometryImage(self) -> Any:
         logic = self._editor._logic
         return logic.GetReferenceGeometryImage() if logic.UpdateReferenceGeometryImage() else None
 
-    def defaultModifierLabelmap(self) -> Any:  # noqa: N802
+    def defaultModifierLabelmap(self) -> Any:
         self._editor._logic.ResetModifierLabelmapToDefault()
         return self._editor._logic.GetModifierLabelmap()
 
-    def modifierLabelmap(self) -> Any:  # noqa: N802
+    def modifierLabelmap(self) -> Any:
         return self._editor._logic.GetModifierLabelmap()
 
-    def selectedSegmentLabelmap(self) -> Any:  # noqa: N802
+    def selectedSegmentLabelmap(self) -> Any:
         self._editor._logic.UpdateSelectedSegmentLabelmap()
         return self._editor._logic.GetSelectedSegmentLabelmap()
 
-    def maskLabelmap(self) -> Any:  # noqa: N802
+    def maskLabelmap(self) -> Any:
         self._editor._logic.UpdateMaskLabelmap()
         return self._editor._logic.GetMaskLabelmap()
 
     # Writing
 
-    def saveStateForUndo(self) -> None:  # noqa: N802
+    def saveStateForUndo(self) -> None:
         self._editor._logic.SaveStateForUndo()
 
-    def modifySelectedSegmentByLabelmap(self, labelmap: Any, mode: int, *extent_and_bypass: Any) -> None:  # noqa: N802
+    def modifySelectedSegmentByLabelmap(self, labelmap: Any, mode: int, *extent_and_bypass: Any) -> None:
         node = self.parameterSetNode()
         self.modifySegmentByLabelmap(
             node.GetSegmentationNode(), node.GetSelectedSegmentID(), labelmap, mode, *extent_and_bypass
         )
 
-    def modifySegmentByLabelmap(  # noqa: N802
+    def modifySegmentByLabelmap(
         self, segmentation_node: Any, segment_id: str, labelmap: Any, mode: int, *extent_and_bypass: Any
     ) -> None:
         logic = self._editor._logic
@@ -208,36 +204,36 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
             segmentation_node, segment_id, labelmap, mode_member, *extents, self.perSegment, bypass
         )
 
-    def confirmCurrentSegmentVisible(self) -> int:  # noqa: N802
+    def confirmCurrentSegmentVisible(self) -> int:
         if not self._editor._logic.IsSelectedSegmentVisible():
             raise ModalDialogOpenedError("The selected segment is hidden: Slicer asks the user whether to go on.")
         return self.ConfirmedWithoutDialog
 
     # Views
 
-    def addActor2D(self, view_widget: Any, actor: Any) -> None:  # noqa: N802
+    def addActor2D(self, view_widget: Any, actor: Any) -> None:
         self.renderer(view_widget).AddActor2D(actor)
 
-    def removeActor2D(self, view_widget: Any, actor: Any) -> None:  # noqa: N802
+    def removeActor2D(self, view_widget: Any, actor: Any) -> None:
         self.renderer(view_widget).RemoveActor2D(actor)
 
-    def addActor3D(self, view_widget: Any, prop: Any) -> None:  # noqa: N802
+    def addActor3D(self, view_widget: Any, prop: Any) -> None:
         self.renderer(view_widget).AddViewProp(prop)
 
-    def removeActor3D(self, view_widget: Any, prop: Any) -> None:  # noqa: N802
+    def removeActor3D(self, view_widget: Any, prop: Any) -> None:
         self.renderer(view_widget).RemoveViewProp(prop)
 
-    def cursorOff(self, view_widget: Any) -> None:  # noqa: N802
+    def cursorOff(self, view_widget: Any) -> None:
         view_widget.viewWidget().setCursor(QtCore.Qt.CursorShape.BlankCursor)
 
-    def cursorOn(self, view_widget: Any) -> None:  # noqa: N802
+    def cursorOn(self, view_widget: Any) -> None:
         view_widget.viewWidget().unsetCursor()
 
-    def segmentationDisplayableInView(self, view_node: Any) -> bool:  # noqa: N802
+    def segmentationDisplayableInView(self, view_node: Any) -> bool:
         return bool(self._editor._logic.IsSegmentationDisplayableInView(view_node))
 
     @staticmethod
-    def renderWindow(view_widget: Any) -> Any:  # noqa: N802
+    def renderWindow(view_widget: Any) -> Any:
         return view_widget.viewWidget().renderWindow()
 
     @staticmethod
@@ -245,27 +241,27 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         return view_widget.viewWidget().renderWindow().GetRenderers().GetFirstRenderer()
 
     @staticmethod
-    def viewNode(view_widget: Any) -> Any:  # noqa: N802
+    def viewNode(view_widget: Any) -> Any:
         return view_widget.mrmlAbstractViewNode()
 
     @staticmethod
-    def scheduleRender(view_widget: Any) -> None:  # noqa: N802
+    def scheduleRender(view_widget: Any) -> None:
         view_widget.viewWidget().scheduleRender()
 
     @staticmethod
-    def forceRender(view_widget: Any) -> None:  # noqa: N802
+    def forceRender(view_widget: Any) -> None:
         view_widget.viewWidget().forceRender()
 
     @staticmethod
-    def sliceSpacing(slice_widget: Any) -> float:  # noqa: N802
+    def sliceSpacing(slice_widget: Any) -> float:
         return slicer.vtkSlicerSegmentEditorLogic.GetSliceSpacing(slice_widget.mrmlSliceNode())
 
     @staticmethod
-    def xyToRas(point: Any, slice_widget: Any) -> Any:  # noqa: N802
+    def xyToRas(point: Any, slice_widget: Any) -> Any:
         return QtGui.QVector3D(*_xyz_to_ras((point.x(), point.y(), 0.0), slice_widget))
 
     @staticmethod
-    def rasToXy(ras: Any, slice_widget: Any) -> Any:  # noqa: N802
+    def rasToXy(ras: Any, slice_widget: Any) -> Any:
         x, y, _ = ras_to_xyz((ras.x(), ras.y(), ras.z()), slice_widget)
         return QtCore.QPoint(round(x), round(y))
 
@@ -278,7 +274,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._python: Any = None
         self._source = ""
 
-    def setPythonSource(self, path: str) -> bool:  # noqa: N802
+    def setPythonSource(self, path: str) -> bool:
         """Make the Python object: module = the file's folder, class = the file's name, as Slicer resolves them."""
         source = Path(path)
         module_name, class_name = source.parent.name, source.stem
@@ -294,13 +290,13 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._python = getattr(module, class_name)(self)
         return True
 
-    def pythonSource(self) -> str:  # noqa: N802
+    def pythonSource(self) -> str:
         return self._source
 
-    def self(this) -> Any:  # noqa: N805
+    def self(this) -> Any:
         return this._python
 
-    def helpText(self) -> str:  # noqa: N802
+    def helpText(self) -> str:
         return self._call("helpText", default="")
 
     def activate(self) -> None:
@@ -315,14 +311,14 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         self._active = False
         self._call("deactivate")
 
-    def updateGUIFromMRML(self) -> None:  # noqa: N802
+    def updateGUIFromMRML(self) -> None:
         if self._active:
             self._call("updateGUIFromMRML")
 
-    def updateMRMLFromGUI(self) -> None:  # noqa: N802
+    def updateMRMLFromGUI(self) -> None:
         self._call("updateMRMLFromGUI")
 
-    def createCursor(self, view_widget: Any) -> Any:  # noqa: N802
+    def createCursor(self, view_widget: Any) -> Any:
         return self._call("createCursor", view_widget)
 
     def cleanup(self) -> None:
@@ -341,10 +337,10 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
             self.selectEffect("")
 
 
-class qSlicerSegmentEditorEffectFactory(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerSegmentEditorEffectFactory(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """The effects that Segment Editors clone."""
 
-    effectRegistered = QtCore.Signal(str)  # noqa: N815
+    effectRegistered = QtCore.Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -354,14 +350,14 @@ class qSlicerSegmentEditorEffectFactory(wrapper(QtCore.QObject)):  # type: ignor
     def instance() -> qSlicerSegmentEditorEffectFactory:
         return slicer.app._effect_factory
 
-    def registerEffect(self, effect: qSlicerSegmentEditorAbstractEffect) -> bool:  # noqa: N802
+    def registerEffect(self, effect: qSlicerSegmentEditorAbstractEffect) -> bool:
         if not effect.name or any(known.name == effect.name for known in self._effects):
             return False
         self._effects.append(effect)
         self.effectRegistered.emit(effect.name)
         return True
 
-    def registeredEffects(self) -> list[Any]:  # noqa: N802
+    def registeredEffects(self) -> list[Any]:
         return list(self._effects)
 
 

@@ -84,7 +84,7 @@ def test_python_subclasses_have_attributes_and_override_virtual_methods():
             super().__init__(parent)
             self.clicks = 3
 
-        def sizeHint(self):  # noqa: N802
+        def sizeHint(self):
             return qt.QSize(123, 45)
 
     panel = Panel()

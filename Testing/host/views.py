@@ -1,4 +1,4 @@
-"""Slice and 3D views without a window: real view nodes, slice logics, renderers and interactors, and no picture of the scene."""
+"""Slice and 3D views without a window: real view nodes, slice logics, renderers and interactors; nothing is drawn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VIEW_SIZE = 256
 """Width and height of each view in pixels."""
 
 
-class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # noqa: N801
+class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     """A render window and its interactor. Renders are counted, not drawn: `_renders`."""
 
     def __init__(self, *parent: Any) -> None:
@@ -30,30 +30,30 @@ class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]  # n
         self._renders = 0
         self._node: Any = None
 
-    def renderWindow(self) -> Any:  # noqa: N802
+    def renderWindow(self) -> Any:
         return self._render_window
 
     def interactor(self) -> Any:
         return self._interactor
 
-    def scheduleRender(self) -> None:  # noqa: N802
+    def scheduleRender(self) -> None:
         self._renders += 1
 
-    def forceRender(self) -> None:  # noqa: N802
+    def forceRender(self) -> None:
         self._renders += 1
 
 
 class qMRMLSliceView(ctkVTKAbstractView):
     """The picture part of a slice view."""
 
-    def mrmlSliceNode(self) -> Any:  # noqa: N802
+    def mrmlSliceNode(self) -> Any:
         return self._node
 
 
 class qMRMLThreeDView(ctkVTKAbstractView):
     """The picture part of a 3D view."""
 
-    def mrmlViewNode(self) -> Any:  # noqa: N802
+    def mrmlViewNode(self) -> Any:
         return self._node
 
 
@@ -65,30 +65,30 @@ class qMRMLSliceWidget(qMRMLWidget):
         self._view = qMRMLSliceView()
         self._logic = slicer.vtkMRMLSliceLogic()
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
 
-    def setMRMLSliceNode(self, node: Any) -> None:  # noqa: N802
+    def setMRMLSliceNode(self, node: Any) -> None:
         self._view._node = node
         self._logic.SetSliceNode(node)
 
-    def mrmlSliceNode(self) -> Any:  # noqa: N802
+    def mrmlSliceNode(self) -> Any:
         return self._view._node
 
-    def mrmlAbstractViewNode(self) -> Any:  # noqa: N802
+    def mrmlAbstractViewNode(self) -> Any:
         return self._view._node
 
-    def mrmlSliceCompositeNode(self) -> Any:  # noqa: N802
+    def mrmlSliceCompositeNode(self) -> Any:
         return self._logic.GetSliceCompositeNode()
 
-    def sliceLogic(self) -> Any:  # noqa: N802
+    def sliceLogic(self) -> Any:
         return self._logic
 
-    def sliceView(self) -> Any:  # noqa: N802
+    def sliceView(self) -> Any:
         return self._view
 
-    def viewWidget(self) -> Any:  # noqa: N802
+    def viewWidget(self) -> Any:
         return self._view
 
 
@@ -99,26 +99,26 @@ class qMRMLThreeDWidget(qMRMLWidget):
         super().__init__(*parent)
         self._view = qMRMLThreeDView()
 
-    def setMRMLViewNode(self, node: Any) -> None:  # noqa: N802
+    def setMRMLViewNode(self, node: Any) -> None:
         self._view._node = node
 
-    def mrmlViewNode(self) -> Any:  # noqa: N802
+    def mrmlViewNode(self) -> Any:
         return self._view._node
 
-    def mrmlAbstractViewNode(self) -> Any:  # noqa: N802
+    def mrmlAbstractViewNode(self) -> Any:
         return self._view._node
 
-    def threeDView(self) -> Any:  # noqa: N802
+    def threeDView(self) -> Any:
         return self._view
 
-    def viewWidget(self) -> Any:  # noqa: N802
+    def viewWidget(self) -> Any:
         return self._view
 
 
-class qSlicerLayoutManager(wrapper(QtCore.QObject)):  # type: ignore[misc]  # noqa: N801
+class qSlicerLayoutManager(wrapper(QtCore.QObject)):  # type: ignore[misc]
     """Three slice views and a 3D view, as in Slicer's usual layout."""
 
-    layoutChanged = QtCore.Signal(int)  # noqa: N815
+    layoutChanged = QtCore.Signal(int)
     _ORIENTATIONS = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}  # noqa: RUF012
 
     def __init__(self, scene: Any) -> None:
@@ -129,24 +129,24 @@ class qSlicerLayoutManager(wrapper(QtCore.QObject)):  # type: ignore[misc]  # no
         self._three_d_widget.setMRMLScene(scene)
         self._three_d_widget.setMRMLViewNode(_singleton(scene, "vtkMRMLViewNode", "1"))
 
-    def sliceViewNames(self) -> tuple[str, ...]:  # noqa: N802
+    def sliceViewNames(self) -> tuple[str, ...]:
         return tuple(self._slice_widgets)
 
-    def sliceWidget(self, name: str) -> Any:  # noqa: N802
+    def sliceWidget(self, name: str) -> Any:
         return self._slice_widgets.get(name)
 
     @property
-    def threeDViewCount(self) -> int:  # noqa: N802
+    def threeDViewCount(self) -> int:
         return 1
 
-    def threeDWidget(self, index: int) -> Any:  # noqa: N802
+    def threeDWidget(self, index: int) -> Any:
         return self._three_d_widget if index == 0 else None
 
-    def resetSliceViews(self) -> None:  # noqa: N802
+    def resetSliceViews(self) -> None:
         for widget in self._slice_widgets.values():
             widget.sliceLogic().FitSliceToAll()
 
-    def resetThreeDViews(self) -> None:  # noqa: N802
+    def resetThreeDViews(self) -> None:
         self._three_d_widget.threeDView()._renderer.ResetCamera()
 
     def _make_slice_widget(self, scene: Any, name: str) -> qMRMLSliceWidget:
