@@ -185,7 +185,7 @@ def _described(name: str, path: Path, bundled: bool) -> StoredModel:
             name, path, bundled, (float(low), float(high)), str(fields.get("licence", "")), str(fields.get("card", ""))
         )
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {why_not(error)}.") from error
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     except (ValueError, LookupError, TypeError) as error:
         raise ModelError(
             f"{path} is no model of CT-SAM3D; give a .safetensors file of ours or the published params.pth."
