@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
-from CTSAM3DLib.models import bundled_models, load_model
+from CTSAM3DLib.models import load_model
 from CTSAM3DServer.app import create_app
 from CTSAM3DServer.keys import KeyFile, Keys
 from CTSAM3DServer.metrics import Metrics
@@ -32,7 +33,7 @@ class Server:
         models = []
         for model in settings.models:
             report(f"loading {model}")
-            models.append(load_model(model) if model in bundled_models() else load_model(weights=model))
+            models.append(load_model(weights=model) if Path(model).is_file() else load_model(model))
         metrics = Metrics()
         self.service = Service(models, settings.device, settings.memory, metrics.turn)
         config = uvicorn.Config(

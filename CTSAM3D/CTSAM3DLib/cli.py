@@ -1,4 +1,4 @@
-"""The command line: `ctsam3d segment`, `models` and `demo`.
+"""The command line: `ctsam3d segment`, `models`, `demo` and `serve`.
 
 What a user can get wrong is said in one line on stderr, with exit code 2; an interrupted command ends with 130.
 """
@@ -187,6 +187,14 @@ def demo(
         table = run(case, output, clicks, status.update)
     Console().print(table)
     typer.echo(f"The masks, their picture and this table lie in {output}.")
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(context: typer.Context) -> None:
+    """Serve segmentation to Slicer and scripts, on this computer or on others; see `ctsam3d serve --help`."""
+    from CTSAM3DServer.cli import app as server
+
+    server(context.args, prog_name="ctsam3d serve")
 
 
 def _check_name(name: str) -> None:

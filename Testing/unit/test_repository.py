@@ -68,7 +68,7 @@ def test_floors_import_only_from_below():
         {"model"},
         {"engine", "models"},
         {"canvas", "growth", "result", "session"},
-        {"connection", "protocol", "remote"},
+        {"connection", "protocol", "remote", "local_process"},
         {"provenance", "prediction", "download", "model_store", "batch"},
         {"mrml"},
         {"pictures", "console", "demo", "cli"},
