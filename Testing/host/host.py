@@ -122,7 +122,6 @@ class Host:
             node.SetSingletonTag("SegmentEditor")
             node = self.scene.AddNode(node)
         editor.setMRMLSegmentEditorNode(node)
-        editor.setupViewObservations()
         self._editors.append(editor)
         return editor
 

@@ -23,7 +23,9 @@ _INTERACTION_EVENTS = (
 class qMRMLSegmentEditorWidget(qMRMLWidget):
     """Chooses segmentation, volume, segment and effect; shows the effect's options; undoes and redoes.
 
-    It also does what the Segment Editor module does around it when a scene closes.
+    Effects are cloned when the widget is made, before there is a scene or a parameter node. The parameter node's events
+    are held back while the widget follows it. The widget also does what the Segment Editor module does around it when a
+    scene closes.
     """
 
     currentSegmentIDChanged = QtCore.Signal(str)
@@ -37,17 +39,18 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node: Any = None
         self._effects: dict[str, Any] = {}
         self._active_effect: Any = None
-        self._seen: dict[str, Any] = dict.fromkeys(("segmentation", "volume", "segment", "geometry"))
+        self._followed: dict[str, Any] = {"segmentation": None, "volume": None, "segment": "", "geometry": ""}
         self._tags: list[tuple[Any, int]] = []
+        self._node_tags: list[tuple[Any, int]] = []
         self._segmentation_tags: list[tuple[Any, int]] = []
         self._view_tags: list[tuple[Any, int]] = []
-        self._views: list[Any] = []
-        self._updating = False
-        self._layout = QtWidgets.QVBoxLayout(self)
+        self._following = False
         self._help = ctkFittedTextBrowser()
+        self._help.setVisible(False)
+        self._layout = QtWidgets.QVBoxLayout(self)
         self._layout.addWidget(self._help)
         self._layout.addStretch(1)
-        self._help.setVisible(False)
+        self.updateEffectList()
 
     # Nodes
 
@@ -55,52 +58,43 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         super().setMRMLScene(scene)
         self._logic.SetMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
-        for event, callback in (
-            (scene.StartCloseEvent, self._on_start_close),
-            (scene.EndCloseEvent, self._on_end_close),
-            (scene.EndImportEvent, lambda *_: self.updateWidgetFromMRML()),
-        ):
-            self._tags.append((scene, scene.AddObserver(event, callback)))
-        interaction = slicer.app.applicationLogic().GetInteractionNode()
-        self._tags.append(
-            (interaction, interaction.AddObserver(vtk.vtkCommand.ModifiedEvent, self._on_interaction_node))
-        )
-        self.updateEffectList()
+        follow = lambda *_: self.updateWidgetFromMRML()  # noqa: E731
+        _observe(self._tags, scene, scene.StartCloseEvent, self._on_start_close)
+        _observe(self._tags, scene, scene.EndCloseEvent, self._on_end_close)
+        _observe(self._tags, scene, scene.EndBatchProcessEvent, follow)
+        interaction_node = slicer.app.applicationLogic().GetInteractionNode()
+        _observe(self._tags, interaction_node, vtk.vtkCommand.ModifiedEvent, self._on_interaction_node)
+        self.updateWidgetFromMRML()
 
     def mrmlSegmentEditorNode(self) -> Any:
         return self._node
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        if node is self._node:
+            return
+        _remove_observers(self._node_tags)
         self._node = node
         self._logic.SetSegmentEditorNode(node)
-        if node is None:
-            return
-        self._tags.append(
-            (node, node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.updateWidgetFromMRML()))
-        )
-        event = slicer.vtkMRMLSegmentEditorNode.EffectParameterModified
-        self._tags.append((node, node.AddObserver(event, self._on_effect_parameter)))
-        self._set_defaults()
-        self.updateWidgetFromMRML()
+        if node is not None:
+            follow = lambda *_: self.updateWidgetFromMRML()  # noqa: E731
+            _observe(self._node_tags, node, vtk.vtkCommand.ModifiedEvent, follow)
+            _observe(self._node_tags, node, node.EffectParameterModified, self._on_effect_parameter)
+            self._give_effects_the_node()
+            self.updateWidgetFromMRML()
 
     def setSegmentationNode(self, node: Any) -> None:
-        self._node.SetAndObserveSegmentationNode(node)
-        if node is not None and self._node.GetSourceVolumeNode() is None:
-            reference = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
-            self._node.SetAndObserveSourceVolumeNode(reference)
-        self.updateWidgetFromMRML()
+        """Another segmentation deselects the effect first."""
+        if node is not self._node.GetSegmentationNode():
+            self.setActiveEffect(None)
+            self._node.SetAndObserveSegmentationNode(node)
 
     def segmentationNode(self) -> Any:
         return self._node.GetSegmentationNode()
 
     def setSourceVolumeNode(self, node: Any) -> None:
-        segmentation_node = self.segmentationNode()
-        if segmentation_node is not None and node is not None:
-            role = segmentation_node.GetReferenceImageGeometryReferenceRole()
-            if segmentation_node.GetNodeReference(role) is None:
-                segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(node)
+        if node is not None and self.segmentationNode() is None:
+            raise RuntimeError("Slicer refuses a source volume before there is a segmentation.")
         self._node.SetAndObserveSourceVolumeNode(node)
-        self.updateWidgetFromMRML()
 
     def sourceVolumeNode(self) -> Any:
         return self._node.GetSourceVolumeNode()
@@ -127,12 +121,13 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             effect = prototype.self().clone()
             effect._editor = self
             self._effects[effect.name] = effect
-            frame = effect.optionsFrame()
-            frame.setVisible(False)
-            self._layout.insertWidget(self._layout.count() - 1, frame)
-            effect._call("setupOptionsFrame")
             if self._node is not None:
+                effect.setParameterSetNode(self._node)
                 effect._call("setMRMLDefaults")
+            effect._call("icon")
+            effect._call("setupOptionsFrame")
+            effect.optionsFrame().setVisible(False)
+            self._layout.insertWidget(self._layout.count() - 1, effect.optionsFrame())
 
     def availableEffectNames(self) -> list[str]:
         return list(self._effects)
@@ -148,7 +143,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setActiveEffect(self, effect: Any) -> None:
         self._node.SetActiveEffectName(effect.name if effect else "")
-        self.updateWidgetFromMRML()
 
     # Undo
 
@@ -164,32 +158,28 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     # Views
 
     def setupViewObservations(self) -> None:
+        """Hand the events of all views on to the active effect."""
         self.removeViewObservations()
-        self._views = all_views(slicer.app.layoutManager())
-        for view_widget in self._views:
+        for view_widget in all_views(slicer.app.layoutManager()):
             interactor = view_widget.viewWidget().interactor()
             for event in _INTERACTION_EVENTS:
-                tag = interactor.AddObserver(event, self._hand_on(view_widget), 1.0)
-                self._view_tags.append((interactor, tag))
+                self._view_tags.append((interactor, interactor.AddObserver(event, self._hand_on(view_widget), 1.0)))
             view_node = view_widget.mrmlAbstractViewNode()
-            tag = view_node.AddObserver(vtk.vtkCommand.ModifiedEvent, self._hand_on_view_node(view_widget))
-            self._view_tags.append((view_node, tag))
+            _observe(self._view_tags, view_node, vtk.vtkCommand.ModifiedEvent, self._hand_on_view_node(view_widget))
 
     def removeViewObservations(self) -> None:
         _remove_observers(self._view_tags)
-        self._views = []
 
     def _hand_on(self, view_widget: Any) -> Any:
         def deliver(interactor: Any, event: str) -> None:
-            if self._active_effect is None or self._mouse_is_taken():
+            if self._active_effect is None:
                 return
             event_id = vtk.vtkCommand.GetEventIdFromString(event)
-            handled = self._active_effect._call(
-                "processInteractionEvents", interactor, event_id, view_widget, default=False
-            )
+            arguments = (interactor, event_id, view_widget)
+            handled = self._active_effect._call("processInteractionEvents", *arguments, default=False)
             if not isinstance(handled, bool):
                 raise TypeError(f"processInteractionEvents has to return a bool, not {handled!r}.")
-            view_widget.viewWidget()._handled = handled
+            view_widget.viewWidget()._handled |= handled
 
         return deliver
 
@@ -201,33 +191,27 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
         return deliver
 
-    def _mouse_is_taken(self) -> bool:
-        node = slicer.app.applicationLogic().GetInteractionNode()
-        return node.GetCurrentInteractionMode() == node.Place
-
     # What the scene tells
 
     def updateWidgetFromMRML(self) -> None:
-        """Bring segment, volume, geometry and effect in line with the parameter node."""
-        if self._node is None or self._updating:
+        """Bring segmentation, volume, segment, geometry and effect in line with the parameter node."""
+        scene = self.mrmlScene()
+        if scene is None or scene.IsClosing() or scene.IsBatchProcessing() or self._node is None or self._following:
             return
-        self._updating = True
+        self._following = True
         try:
-            self._follow_segmentation()
-            self._keep_a_valid_segment()
+            with slicer.util.NodeModify(self._node):
+                self._follow_segmentation()
+                self._follow_volume()
+                self._follow_segment()
+                if self.segmentationNode() and self._differs("geometry", self._logic.GetReferenceImageGeometryString()):
+                    self._call_all("referenceGeometryChanged")
+                self._follow_active_effect()
         finally:
-            self._updating = False
-        if self._differs("segment", self.currentSegmentID()):
-            self.currentSegmentIDChanged.emit(self.currentSegmentID())
-        if self._differs("volume", self.sourceVolumeNode()):
-            self.sourceVolumeNodeChanged.emit(self.sourceVolumeNode())
-            self._call_all("sourceVolumeNodeChanged")
-        if self._differs("geometry", self._logic.GetReferenceImageGeometryString()):
-            self._call_all("referenceGeometryChanged")
-        self._follow_active_effect()
+            self._following = False
 
     def _differs(self, what: str, now: Any) -> bool:
-        before, self._seen[what] = self._seen[what], now
+        before, self._followed[what] = self._followed[what], now
         return before is not now and before != now
 
     def _follow_segmentation(self) -> None:
@@ -236,38 +220,66 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             return
         _remove_observers(self._segmentation_tags)
         if node is not None:
+            follow = lambda *_: self.updateWidgetFromMRML()  # noqa: E731
             for event in (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
-                tag = node.AddObserver(event, lambda *_: self.updateWidgetFromMRML())
-                self._segmentation_tags.append((node, tag))
+                _observe(self._segmentation_tags, node, event, follow)
+            reference_volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+            self._node.SetAndObserveSourceVolumeNode(reference_volume)
+            node.CreateDefaultDisplayNodes()
+            if node.GetSegmentation().GetNumberOfSegments() > 0:
+                self._node.SetSelectedSegmentID(node.GetSegmentation().GetNthSegmentID(0))
         self.segmentationNodeChanged.emit(node)
 
-    def _keep_a_valid_segment(self) -> None:
+    def _follow_volume(self) -> None:
+        if self.segmentationNode() is not None and self._differs("volume", self.sourceVolumeNode()):
+            self.sourceVolumeNodeChanged.emit(self.sourceVolumeNode())
+            self._call_all("sourceVolumeNodeChanged")
+            self._call_all("masterVolumeNodeChanged")
+
+    def _follow_segment(self) -> None:
+        """A segment that is gone leaves none selected, and that deselects an effect on segments."""
         node = self.segmentationNode()
-        segmentation = node.GetSegmentation() if node else None
-        if segmentation is None or segmentation.GetNumberOfSegments() == 0:
+        segment_id = self.currentSegmentID()
+        if segment_id and (node is None or node.GetSegmentation().GetSegment(segment_id) is None):
             self._node.SetSelectedSegmentID(None)
-        elif segmentation.GetSegment(self.currentSegmentID()) is None:
-            self._node.SetSelectedSegmentID(segmentation.GetNthSegmentID(0))
+            if self._active_effect is not None and self._active_effect.perSegment:
+                self.setActiveEffect(None)
+        if self._differs("segment", self.currentSegmentID()):
+            self.currentSegmentIDChanged.emit(self.currentSegmentID())
 
     def _follow_active_effect(self) -> None:
         effect = self._effects.get(self._node.GetActiveEffectName() or "")
         if effect is self._active_effect:
             return
-        previous, self._active_effect = self._active_effect, effect
-        if previous is not None:
-            previous.deactivate()
-            previous.optionsFrame().setVisible(False)
+        if self._active_effect is not None:
+            self._active_effect.deactivate()
         self._help.setVisible(effect is not None)
-        if effect is not None:
-            interaction = slicer.app.applicationLogic().GetInteractionNode()
-            interaction.SetCurrentInteractionMode(interaction.ViewTransform)
-            self._help.setCollapsibleText(effect.helpText())
-            effect.optionsFrame().setVisible(True)
+        if effect is None:
+            self.removeViewObservations()
+        else:
+            self.setupViewObservations()
+            interaction_node = slicer.app.applicationLogic().GetInteractionNode()
+            interaction_node.SetCurrentInteractionMode(interaction_node.ViewTransform)
             effect.activate()
+            self._help.setCollapsibleText(effect.helpText())
+            self._make_cursors(effect)
+        self._active_effect = effect
+
+    def _make_cursors(self, effect: Any) -> None:
+        for view_widget in all_views(slicer.app.layoutManager()):
+            is_slice_view = view_widget.className() == "qMRMLSliceWidget"
+            if effect.showEffectCursorInSliceView if is_slice_view else effect.showEffectCursorInThreeDView:
+                effect.createCursor(view_widget)
+
+    def _give_effects_the_node(self) -> None:
+        with slicer.util.NodeModify(self._node):
+            for effect in self._effects.values():
+                effect.setParameterSetNode(self._node)
+                effect._call("setMRMLDefaults")
 
     def _on_effect_parameter(self, *_: Any) -> None:
-        if self._active_effect is not None:
-            self._active_effect.updateGUIFromMRML()
+        for effect in self._effects.values():
+            effect.updateGUIFromMRML()
 
     def _on_interaction_node(self, node: Any, *_: Any) -> None:
         if self._active_effect is not None:
@@ -276,15 +288,12 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def _on_start_close(self, *_: Any) -> None:
         if self._node is not None:
             self.setSegmentationNode(None)
+            self.removeViewObservations()
 
     def _on_end_close(self, *_: Any) -> None:
         if self._node is not None:
-            self._set_defaults()
+            self._give_effects_the_node()
             self.updateWidgetFromMRML()
-
-    def _set_defaults(self) -> None:
-        for effect in self._effects.values():
-            effect._call("setMRMLDefaults")
 
     def _call_all(self, callback: str) -> None:
         for effect in self._effects.values():
@@ -292,13 +301,14 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def _close(self) -> None:
         """What the destructor does in C++."""
-        if self._active_effect is not None:
-            self.setActiveEffect(None)
-        self.removeViewObservations()
-        _remove_observers(self._segmentation_tags)
-        _remove_observers(self._tags)
+        for tags in (self._view_tags, self._segmentation_tags, self._node_tags, self._tags):
+            _remove_observers(tags)
         for effect in self._effects.values():
             effect.cleanup()
+
+
+def _observe(tags: list[tuple[Any, int]], observed: Any, event: Any, callback: Any) -> None:
+    tags.append((observed, observed.AddObserver(event, callback)))
 
 
 def _remove_observers(observations: list[tuple[Any, int]]) -> None:

@@ -45,7 +45,10 @@ def _property(name: str) -> property:
 
 
 class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: ignore[misc]
-    """What every effect inherits in C++; `_editor` is the Segment Editor that the effect was cloned for."""
+    """What every effect inherits in C++; `_editor` is the Segment Editor that the effect was cloned for.
+
+    The parameter node comes later than the options: in `setupOptionsFrame` there may be no node and no scene yet.
+    """
 
     ModificationModeSet, ModificationModeAdd, ModificationModeRemove, ModificationModeRemoveAll = range(4)
     NotConfirmed, ConfirmedWithoutDialog, ConfirmedWithDialog = range(3)
@@ -53,12 +56,14 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
     def __init__(self, *parent: Any) -> None:
         QtCore.QObject.__init__(self, *parent)
         self._editor: Any = None
+        self._parameter_node: Any = None
         self._active = False
         self._properties: dict[str, Any] = {"name": "", "title": "", "perSegment": True, "requireSegments": True}
         self._properties.update(showEffectCursorInSliceView=True, showEffectCursorInThreeDView=False)
         self._options_frame = wrapper(QtWidgets.QFrame)()
         self._options_layout = wrapper(QtWidgets.QFormLayout)(self._options_frame)
         self._options_layout.setContentsMargins(4, 4, 4, 4)
+        self._options_layout.setSpacing(4)
 
     name = _property("name")
     title = _property("title")
@@ -76,10 +81,13 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
     # Nodes and parameters
 
     def parameterSetNode(self) -> Any:
-        return self._editor.mrmlSegmentEditorNode() if self._editor else None
+        return self._parameter_node
+
+    def setParameterSetNode(self, node: Any) -> None:
+        self._parameter_node = node
 
     def scene(self) -> Any:
-        return self._editor.mrmlScene() if self._editor else None
+        return self._parameter_node.GetScene() if self._parameter_node else None
 
     def parameterDefined(self, name: str) -> bool:
         return bool(self._attribute(self._prefixed(name)))
@@ -88,16 +96,18 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         return bool(self._attribute(name))
 
     def parameter(self, name: str) -> str:
+        if self._parameter_node is None:
+            return ""
         for attribute in (self._prefixed(name), name):
             if self._attribute(attribute):
                 return self._attribute(attribute)
         raise KeyError(f"The effect parameter '{name}' is not set; setMRMLDefaults has to give its default.")
 
     def integerParameter(self, name: str) -> int:
-        return int(self.parameter(name))
+        return int(self.parameter(name)) if self._parameter_node else 0
 
     def doubleParameter(self, name: str) -> float:
-        return float(self.parameter(name))
+        return float(self.parameter(name)) if self._parameter_node else 0.0
 
     def setParameter(self, name: str, value: str | int | float) -> None:
         self._set_attribute(self._prefixed(name), value)
@@ -123,16 +133,19 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         return f"{self.name}.{name}"
 
     def _attribute(self, name: str) -> str | None:
-        node = self.parameterSetNode()
-        return node.GetAttribute(name) if node else None
+        return self._parameter_node.GetAttribute(name) if self._parameter_node else None
 
     def _set_attribute(self, name: str, value: str | int | float) -> None:
         """Set it without a ModifiedEvent; what watches parameters hears EffectParameterModified instead."""
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise TypeError(f"An effect parameter is a str, an int or a float, not {value!r}.")
-        node = self.parameterSetNode()
+        node = self._parameter_node
+        if node is None:
+            raise RuntimeError(
+                f"The effect parameter '{name}' has no parameter node yet; Slicer drops it."
+            )
         text = f"{value:g}" if isinstance(value, float) else str(value)  # as QString::number does
-        if node is None or node.GetAttribute(name) == text:
+        if (node.GetAttribute(name) or "") == text:
             return
         disabled = node.GetDisableModifiedEvent()
         node.SetDisableModifiedEvent(1)
@@ -149,12 +162,19 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         return self._options_layout
 
     def addOptionsWidget(self, widget_or_layout: Any) -> None:
+        self._let_grow(widget_or_layout)
         QtWidgets.QFormLayout.addRow(self._options_layout, widget_or_layout)
 
     def addLabeledOptionsWidget(self, label: str, widget_or_layout: Any) -> Any:
+        self._let_grow(widget_or_layout)
         label_widget = wrapper(QtWidgets.QLabel)(label)
         QtWidgets.QFormLayout.addRow(self._options_layout, label_widget, widget_or_layout)
         return label_widget
+
+    def _let_grow(self, widget_or_layout: Any) -> None:
+        if isinstance(widget_or_layout, QtWidgets.QWidget):
+            preferred, growing = QtWidgets.QSizePolicy.Policy.Preferred, QtWidgets.QSizePolicy.Policy.MinimumExpanding
+            widget_or_layout.setSizePolicy(preferred, growing)
 
     # Images, all in the segmentation's own coordinates
 
@@ -205,7 +225,9 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
         )
 
     def confirmCurrentSegmentVisible(self) -> int:
-        if not self._editor._logic.IsSelectedSegmentVisible():
+        node = self._parameter_node
+        selected = node and node.GetSegmentationNode() and node.GetSelectedSegmentID()
+        if selected and not self._editor._logic.IsSelectedSegmentVisible():
             raise ModalDialogOpenedError("The selected segment is hidden: Slicer asks the user whether to go on.")
         return self.ConfirmedWithoutDialog
 
@@ -300,14 +322,13 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
         return self._call("helpText", default="")
 
     def activate(self) -> None:
+        self._options_frame.setVisible(True)
         self._active = True
         self.updateGUIFromMRML()
         self._call("activate")
-        if self.showEffectCursorInSliceView or self.showEffectCursorInThreeDView:
-            for view_widget in self._editor._views:
-                self._call("createCursor", view_widget)
 
     def deactivate(self) -> None:
+        self._options_frame.setVisible(False)
         self._active = False
         self._call("deactivate")
 
