@@ -1,0 +1,197 @@
+"""Masks into segments: exactly, within what the Segment Editor allows, with one undo state."""
+
+import numpy as np
+import pytest
+import slicer
+import slicer.util
+
+from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.mrml import crops
+from CTSAM3DLib.mrml.clicks import mask_clicks
+from CTSAM3DLib.mrml.crops import Change, Crop
+from CTSAM3DLib.mrml.frames import image_geometry
+from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask
+from CTSAM3DLib.mrml.writing import LogicSegmentWriter, write_mask
+from Testing.mrml.nodes import add_segmentation, add_volume, bright_boxes, mask_of
+
+SHAPE = (70, 80, 90)
+
+
+def block(first, size) -> Crop:
+    """A filled block of `size` x, y, z from voxel `first`."""
+    return Crop(np.ones(size[::-1], np.uint8), first)
+
+
+def full(*blocks: Crop) -> np.ndarray:
+    """The blocks in an array of the whole grid."""
+    array = np.zeros(SHAPE, np.uint8)
+    for one in blocks:
+        array |= one.on((0, 0, 0), SHAPE)
+    return array
+
+
+SMALL = block((40, 30, 20), (5, 4, 3))
+LARGE = block((35, 25, 15), (20, 18, 16))
+
+
+@pytest.fixture
+def editor(scene):
+    class Editor:
+        volume = add_volume(scene, bright_boxes())
+        segmentation, (a, b) = add_segmentation(scene, volume, "a", "b")
+        writer = LogicSegmentWriter(scene, segmentation, volume)
+        node = writer.editor_node
+
+        def write(self, segment_id, crop):
+            return write_mask(self.writer, segment_id, crop, {})
+
+        def mask(self, segment_id):
+            return mask_of(self.segmentation, segment_id, self.volume)
+
+    made = Editor()
+    yield made
+    made.writer.close()
+
+
+def test_a_smaller_mask_leaves_nothing_of_the_larger_one(editor):
+    for crop in (LARGE, SMALL, LARGE, Crop.empty(), SMALL):
+        editor.write(editor.a, crop)
+        assert np.array_equal(editor.mask(editor.a), full(crop))
+
+
+def test_a_modifier_with_an_origin_of_its_own_would_leave_old_voxels(editor):
+    """The trap that `cropped_labelmap` keeps away; should Slicer ever mend it, the rule may go."""
+    editor.write(editor.a, LARGE)
+    reference = editor.writer.reference_image()
+    shifted = cropped_labelmap(Crop(SMALL.voxels, (0, 0, 0)), reference)
+    shifted.SetOrigin((image_geometry(reference).to_lps([SMALL.first])[0]) * (-1, -1, 1))
+    editor.writer.set_labelmap(editor.a, shifted)
+    assert editor.mask(editor.a).sum() > SMALL.voxels.sum()
+
+
+def test_a_segment_on_another_grid_is_brought_onto_the_reference_first(editor, scene):
+    _import_on_a_shifted_grid(editor, scene, editor.a)
+    assert np.array_equal(editor.mask(editor.a), full(LARGE))
+    editor.write(editor.a, SMALL)
+    assert np.array_equal(editor.mask(editor.a), full(SMALL))
+    editor.writer.undo()
+    assert np.array_equal(editor.mask(editor.a), full(LARGE))
+
+
+def test_without_regridding_old_voxels_would_stay(editor, scene):
+    _import_on_a_shifted_grid(editor, scene, editor.a)
+    editor.writer.set_labelmap(editor.a, cropped_labelmap(SMALL, editor.writer.reference_image()))
+    assert editor.mask(editor.a).sum() > SMALL.voxels.sum()
+
+
+def test_regridding_does_not_touch_segments_of_the_same_layer(editor, scene):
+    neighbour = block((60, 50, 40), (6, 6, 6))
+    imported = _import_on_a_shifted_grid(editor, scene, editor.a, neighbour)
+    editor.write(editor.a, SMALL)
+    assert np.array_equal(editor.mask(editor.a), full(SMALL))
+    assert np.array_equal(editor.mask(imported), full(neighbour))
+
+
+def _import_on_a_shifted_grid(editor, scene, segment_id, neighbour=None):
+    """Give the segment LARGE by way of an imported label map whose grid begins elsewhere; a second label shares it."""
+    reference = editor.writer.reference_image()
+    labels = full(LARGE)
+    if neighbour is not None:
+        labels[full(neighbour) > 0] = 2
+    imported = cropped_labelmap(Crop(labels[10:, 12:, 14:], (0, 0, 0)), reference)
+    imported.SetOrigin(image_geometry(reference).to_lps([(14, 12, 10)])[0] * (-1, -1, 1))
+    segmentation = editor.segmentation.GetSegmentation()
+    first = segmentation.GetSegment(segment_id)
+    first.AddRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(), imported)
+    first.SetLabelValue(1)
+    if neighbour is None:
+        return None
+    second = slicer.vtkSegment()
+    second.SetName("neighbour")
+    second.AddRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName(), imported)
+    second.SetLabelValue(2)
+    segmentation.AddSegment(second, "neighbour")
+    return "neighbour"
+
+
+def test_one_prediction_is_one_undo_state(editor):
+    before = {"CTSAM3D.Model": "first", "CTSAM3D.Clicks": '[{"position":[1,2,3]}]'}
+    after = {"CTSAM3D.Model": "second", "CTSAM3D.Clicks": '[{"position":[1,2,3]},{"position":[4,5,6]}]'}
+    segment = editor.segmentation.GetSegmentation().GetSegment
+    write_mask(editor.writer, editor.a, LARGE, before)
+    write_mask(editor.writer, editor.a, SMALL, after)
+    assert mask_clicks(segment(editor.a)) == [Click((1, 2, 3)), Click((4, 5, 6))]
+    editor.writer.undo()
+    assert np.array_equal(editor.mask(editor.a), full(LARGE))
+    assert mask_clicks(segment(editor.a)) == [Click((1, 2, 3))]
+    editor.writer.undo()
+    assert not editor.mask(editor.a).any()
+    assert mask_clicks(segment(editor.a)) == []
+    editor.writer.redo()
+    editor.writer.redo()
+    assert np.array_equal(editor.mask(editor.a), full(SMALL))
+    assert mask_clicks(segment(editor.a)) == [Click((1, 2, 3)), Click((4, 5, 6))]
+
+
+def test_tags_of_the_last_mask_do_not_outlive_it(editor):
+    write_mask(editor.writer, editor.a, LARGE, {"CTSAM3D.Model": "m", "CTSAM3D.Reach": "patch"})
+    write_mask(editor.writer, editor.a, Crop.empty(), {"CTSAM3D.Model": "m"})
+    segment = editor.segmentation.GetSegmentation().GetSegment(editor.a)
+    assert segment.HasTag("CTSAM3D.Model")
+    assert not segment.HasTag("CTSAM3D.Reach")
+
+
+@pytest.mark.parametrize("mode", ["OverwriteAllSegments", "OverwriteVisibleSegments", "OverwriteNone"])
+@pytest.mark.parametrize("visible", [True, False])
+def test_overwrite_modes(editor, mode, visible):
+    editor.write(editor.b, LARGE)
+    editor.segmentation.GetDisplayNode().SetSegmentVisibility(editor.b, visible)
+    editor.node.SetOverwriteMode(getattr(editor.node, mode))
+    editor.write(editor.a, SMALL)
+    takes = mode == "OverwriteAllSegments" or (mode == "OverwriteVisibleSegments" and visible)
+    assert np.array_equal(editor.mask(editor.a), full(SMALL))
+    assert np.array_equal(editor.mask(editor.b), full(LARGE) - (full(SMALL) if takes else 0))
+
+
+def test_the_change_is_what_the_editable_area_left_of_it(editor):
+    half = block((35, 25, 15), (20, 18, 8))
+    editor.write(editor.b, half)
+    editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.node.SetMaskSegmentID(editor.b)
+    change = editor.write(editor.a, LARGE)
+    assert np.array_equal(editor.mask(editor.a), full(half))
+    assert change.added_ml == pytest.approx(half.voxels.sum() * 1.5**3 / 1000)
+    assert change.removed_ml == 0
+    assert np.array_equal(change.added.on((0, 0, 0), SHAPE), full(half))
+
+
+def test_a_mask_beyond_the_reference_grid_is_kept_whole(editor):
+    beyond = block((-4, -3, -2), (10, 10, 10))
+    editor.write(editor.a, beyond)
+    crop = segment_mask(editor.segmentation, editor.a, editor.writer.reference_image())
+    assert np.array_equal(crop.on(beyond.first, beyond.voxels.shape), beyond.voxels)
+
+
+def test_keep_the_rest_changes_the_mask_only_near_the_points(editor):
+    geometry = image_geometry(editor.writer.reference_image())
+    point = tuple(geometry.to_lps((40, 30, 20)))
+    kept = crops.keep_rest(LARGE, Crop.empty(), [point], 6.0, geometry, (0, 0, 0)).on((0, 0, 0), SHAPE)
+    z, y, x = np.indices(SHAPE)
+    near = (x - 40) ** 2 + (y - 30) ** 2 + (z - 20) ** 2 <= (6.0 / 1.5) ** 2
+    assert np.array_equal(kept, np.where(near, 0, full(LARGE)))
+    grown = crops.keep_rest(Crop.empty(), LARGE, [point], 6.0, geometry, (0, 0, 0)).on((0, 0, 0), SHAPE)
+    assert np.array_equal(grown, np.where(near, full(LARGE), 0))
+    assert np.array_equal(crops.keep_rest(SMALL, LARGE, [], 6.0, geometry, (0, 0, 0)).on((0, 0, 0), SHAPE), full(SMALL))
+
+
+def test_a_change_counts_what_came_and_went():
+    change = Change.between(LARGE, SMALL, voxel_ml=0.5)
+    assert (change.added_ml, change.removed_ml) == (0, (LARGE.voxels.sum() - SMALL.voxels.sum()) * 0.5)
+    assert Change.between(Crop.empty(), Crop.empty(), 1.0).added_ml == 0
+
+
+def test_closing_takes_the_editor_node_away(editor, scene):
+    with LogicSegmentWriter(scene, editor.segmentation, editor.volume) as writer:
+        assert writer.editor_node.GetScene() is scene
+        assert not writer.editor_node.GetSaveWithScene()
+    assert writer.editor_node.GetScene() is None
