@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from CTSAM3DWidgets.Consent import ensureConsent
 from CTSAM3DWidgets.Requirements import Requirements
 from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
+from CTSAM3DWidgets.ThisComputer import ThisComputer
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.model_store import ModelStore
 from CTSAM3DLib.prediction import Backend
 
 
@@ -18,15 +20,13 @@ from CTSAM3DLib.prediction import Backend
 class LocalBackend:
     """A model on this computer. Equal choices are the same backend."""
 
-    model: str
-    weights: str = ""
-    """File of the model; empty for a bundled one."""
+    weights: str
+    """File of the model."""
+    computer: ThisComputer = field(compare=False)
 
     def load(self) -> Backend:
-        """Load the model; runs on the prediction's thread. Raises CTSAM3DError."""
-        from CTSAM3DLib.session import Segmenter
-
-        return Segmenter.load(self.model, weights=self.weights or None)
+        """Start the server of this computer; runs on the prediction's thread. Raises CTSAM3DError."""
+        return self.computer.segmenter(self.weights)
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,10 @@ class ServerBackend:
 class Backends:
     """The backends of this application."""
 
-    def __init__(self, settings: Settings, requirements: Requirements) -> None:
+    def __init__(self, settings: Settings, requirements: Requirements, computer: ThisComputer) -> None:
         self.settings = settings
         self.requirements = requirements
+        self.computer = computer
 
     def choices(self) -> list[tuple[str, str]]:
         """(text, address) of every backend; this computer first."""
@@ -61,7 +62,11 @@ class Backends:
         server = self.settings.server(address)
         if server is not None:
             return [(name, name) for name in server.models]
-        return [("ctsam3d-small", "ctsam3d-small")]
+        return [(model.name, model.name) for model in self.store().models()]
+
+    def store(self) -> ModelStore:
+        """The models on this computer."""
+        return ModelStore()
 
     def ready(self, address: str, model: str) -> LocalBackend | ServerBackend:
         """The backend, once what it needs is installed and the user has agreed to send to it.
@@ -70,8 +75,9 @@ class Backends:
         """
         server = self.settings.server(address)
         if server is None:
+            weights = self.store().find(model).path
             self.requirements.ensure()
-            return LocalBackend(model)
+            return LocalBackend(str(weights), self.computer)
         ensureConsent(server, self.settings)
         if model not in server.models:
             raise CTSAM3DError(
@@ -85,4 +91,4 @@ class Backends:
 @functools.cache
 def applicationBackends() -> Backends:
     """The one that all segment editors and the module share."""
-    return Backends(Settings(), Requirements())
+    return Backends(Settings(), Requirements(), ThisComputer())

@@ -10,7 +10,6 @@ import qt
 
 SERVERS_KEY = "CTSAM3D/Servers"
 BACKEND_KEY = "CTSAM3D/Backend"
-MODEL_FOLDER_KEY = "CTSAM3D/ModelFolder"
 
 THIS_COMPUTER = ""
 """The backend that is no server's address."""
@@ -49,15 +48,6 @@ class Settings:
     @backend.setter
     def backend(self, address: str) -> None:
         self._store.setValue(BACKEND_KEY, address)
-
-    @property
-    def modelFolder(self) -> str:
-        """The folder of the user's own models; empty for the usual one."""
-        return str(self._store.value(MODEL_FOLDER_KEY, "") or "")
-
-    @modelFolder.setter
-    def modelFolder(self, folder: str) -> None:
-        self._store.setValue(MODEL_FOLDER_KEY, folder)
 
     def servers(self) -> list[Server]:
         """All servers, in the order they were added; none where the setting cannot be read."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ctk
 import qt
+import slicer
 from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, row
 from slicer.i18n import tr as _
 
@@ -44,10 +44,10 @@ class OptionsPanel:
             wasBlocked = box.blockSignals(True)
             box.setChecked(effect.integerParameter(name) != 0)
             box.blockSignals(wasBlocked)
-        wasBlocked = self.radiusSlider.blockSignals(True)
-        self.radiusSlider.value = effect.doubleParameter("KeepRadiusMm")
-        self.radiusSlider.blockSignals(wasBlocked)
-        self.radiusSlider.enabled = self.keepBox.checked
+        wasBlocked = self.radiusBox.blockSignals(True)
+        self.radiusBox.value = effect.doubleParameter("KeepRadiusMm")
+        self.radiusBox.blockSignals(wasBlocked)
+        self.radiusBox.enabled = self.keepBox.checked
 
     def storeParameters(self) -> None:
         """Write what the widgets show into the parameters."""
@@ -55,7 +55,7 @@ class OptionsPanel:
         effect.setParameter("Reach", self.reachBox.currentData)
         for box, name in self._flags.items():
             effect.setParameter(name, int(box.checked))
-        effect.setParameter("KeepRadiusMm", float(self.radiusSlider.value))
+        effect.setParameter("KeepRadiusMm", float(self.radiusBox.value))
         if self.modelBox.currentIndex >= 0:
             effect.setParameter("Model", self.modelBox.currentData)
 
@@ -65,7 +65,7 @@ class OptionsPanel:
             box.connect("currentIndexChanged(int)", lambda index: slot())
         for box in self._flags:
             box.connect("toggled(bool)", lambda checked: slot())
-        self.radiusSlider.connect("valueChanged(double)", lambda value: slot())
+        self.radiusBox.connect("valueChanged(double)", lambda value: slot())
 
     # What the effect shows
 
@@ -126,18 +126,17 @@ class OptionsPanel:
         self._addRow(_("Reach:"), self.reachBox)
 
         self.keepBox = checkBox(
-            "KeepTheRest", _("Keep the rest"), _("A click changes the segment only so near to the click. Key K.")
+            "KeepTheRest", _("Keep the rest beyond"), _("A click changes the segment only so near to the click. Key K.")
         )
-        self.radiusSlider = ctk.ctkSliderWidget()
-        self.radiusSlider.objectName = "CTSAM3DKeepRadius"
-        self.radiusSlider.minimum = 5
-        self.radiusSlider.maximum = 150
-        self.radiusSlider.singleStep = 1
-        self.radiusSlider.decimals = 0
-        self.radiusSlider.suffix = " mm"
-        self.radiusSlider.setToolTip(_("How far from the click the segment may change, while the rest is kept."))
-        self._addRow(_("Change:"), self.keepBox)
-        self._addRow(_("Within:"), self.radiusSlider)
+        self.radiusBox = slicer.qMRMLSpinBox()
+        self.radiusBox.setMRMLScene(slicer.mrmlScene)
+        self.radiusBox.quantity = "length"
+        self.radiusBox.objectName = "CTSAM3DKeepRadius"
+        self.radiusBox.minimum = 5
+        self.radiusBox.maximum = 200
+        self.radiusBox.singleStep = 5
+        self.radiusBox.setToolTip(_("How far from the click the segment may change, while the rest is kept."))
+        self._addRow("", self.keepBox, self.radiusBox)
         self.newSegmentBox = checkBox(
             "NewSegmentPerClick",
             _("New segment per click"),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from SegmentEditorCTSAM3DLib.PredictionDriver import EffectSegmentWriter, PredictionDriver
+from CTSAM3DWidgets.PredictionDriver import PredictionDriver
+from SegmentEditorCTSAM3DLib.EffectSegmentWriter import EffectSegmentWriter
 from SegmentEditorCTSAM3DLib.TakenBackClicks import SegmentKey, TakenBackClicks
 
 from CTSAM3DLib.clicks import Click

@@ -13,11 +13,11 @@ import slicer
 import vtk
 from CTSAM3DWidgets.Backends import applicationBackends
 from CTSAM3DWidgets.FormWidgets import choose, setChoices
+from CTSAM3DWidgets.PredictionDriver import PredictionDriver
 from CTSAM3DWidgets.Settings import Settings
 from SegmentEditorCTSAM3DLib.ChangeDisplay import ChangeDisplay
 from SegmentEditorCTSAM3DLib.ClickPoints import ClickPoints
 from SegmentEditorCTSAM3DLib.OptionsPanel import OptionsPanel
-from SegmentEditorCTSAM3DLib.PredictionDriver import PredictionDriver
 from SegmentEditorCTSAM3DLib.SegmentClicks import SegmentClicks
 from SegmentEditorCTSAM3DLib.Shortcuts import CANCEL, KEEP_THE_REST, REDO_CLICK, SWAP_SIGN, UNDO_CLICK, Shortcuts
 from SegmentEditorCTSAM3DLib.ViewClicks import ViewClicks
@@ -75,16 +75,17 @@ Not for clinical use.</p>"""
         self.driver = PredictionDriver(self.onOutcome)
         self.segmentClicks = SegmentClicks(self.scriptedEffect, self.driver, self.chosenBackend)
         self.viewClicks = ViewClicks(self.scriptedEffect, self.xyToRas)
-        self.points = ClickPoints(self.scriptedEffect.scene(), self.onPointsEdited)
-        self.changeDisplay = ChangeDisplay(self.scriptedEffect.scene())
+        self.points = ClickPoints(slicer.mrmlScene, self.onPointsEdited)
+        self.changeDisplay = ChangeDisplay(slicer.mrmlScene)
         self.shortcuts = Shortcuts(
+            self.scriptedEffect.optionsFrame(),
             {
                 UNDO_CLICK: self.onUndoClick,
                 REDO_CLICK: self.onRedoClick,
                 SWAP_SIGN: self.onSwapSign,
                 KEEP_THE_REST: self.onToggleKeep,
                 CANCEL: self.onCancel,
-            }
+            },
         )
         # Segments must not be looked at inside their own events, which also come in bursts.
         self.syncTimer = qt.QTimer()
@@ -99,9 +100,10 @@ Not for clinical use.</p>"""
     def activate(self):
         if self.panel is None:
             return
-        scene = self.scriptedEffect.scene()
         self.removeObservers()
+        scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndBatchProcessEvent, self.onEditorModified)
         parameterSetNode = self.scriptedEffect.parameterSetNode()
         if parameterSetNode is not None:
             self.addObserver(parameterSetNode, vtk.vtkCommand.ModifiedEvent, self.onEditorModified)
@@ -226,7 +228,7 @@ Not for clinical use.</p>"""
         self._syncSoon()
 
     def onEditorModified(self, caller, event):
-        """Another segment, segmentation, volume or mask was chosen."""
+        """Another segment, segmentation, volume or mask was chosen, or a scene was loaded."""
         self._syncSoon()
 
     def onSegmentationModified(self, caller, event):
@@ -266,8 +268,7 @@ Not for clinical use.</p>"""
 
     def _sync(self):
         """Show the clicks of the selected segment and what can be done with them."""
-        scene = self.scriptedEffect.scene()
-        if scene is None or scene.IsClosing() or scene.IsBatchProcessing():
+        if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsBatchProcessing():
             return
         target = self.segmentClicks.target()
         self._observeSegmentation(None if target is None else target.segmentation_node)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import qt
-import slicer
 
 UNDO_CLICK = "U"
 REDO_CLICK = "Shift+U"
@@ -19,26 +18,23 @@ CANCEL = "C"
 
 
 class Shortcuts:
-    """Keyboard shortcuts of the main window, there only between `install` and `remove`."""
+    """Keyboard shortcuts of the window that the effect's options are in, between `install` and `remove`."""
 
-    def __init__(self, slots: Mapping[str, Callable[[], None]]) -> None:
+    def __init__(self, optionsFrame, slots: Mapping[str, Callable[[], None]]) -> None:
         """`slots` tells for each key, written as in "Shift+U", what it calls."""
-        self._slots = dict(slots)
-        self._installed: list[qt.QShortcut] = []
+        self._shortcuts = []
+        for keys, slot in slots.items():
+            shortcut = qt.QShortcut(qt.QKeySequence(keys), optionsFrame)
+            shortcut.connect("activated()", slot)
+            self._shortcuts.append(shortcut)
+        self.remove()
 
     def install(self) -> None:
-        """Take the keys. Without a main window, as in batch runs, there are none to take."""
-        window = slicer.util.mainWindow()
-        if window is None or self._installed:
-            return
-        for keys, slot in self._slots.items():
-            shortcut = qt.QShortcut(qt.QKeySequence(keys), window)
-            shortcut.connect("activated()", slot)
-            self._installed.append(shortcut)
+        """Take the keys."""
+        for shortcut in self._shortcuts:
+            shortcut.enabled = True
 
     def remove(self) -> None:
         """Give the keys back; may be called twice."""
-        for shortcut in self._installed:
-            shortcut.setParent(None)
-            shortcut.deleteLater()
-        self._installed = []
+        for shortcut in self._shortcuts:
+            shortcut.enabled = False

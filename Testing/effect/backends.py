@@ -1,6 +1,7 @@
 """Backends for tests of the effect: quick, and under the test's control."""
 
 import threading
+import time
 from dataclasses import dataclass, field
 
 from CTSAM3DLib.errors import CTSAM3DError
@@ -15,6 +16,8 @@ class ThresholdChoice:
     asked: list = field(default_factory=list)
     """The clicks of every request that reached the backend."""
     failure: CTSAM3DError | None = None
+    seconds_a_step: float = 0.0
+    """How long every partial answer takes longer than it would."""
 
     def load(self):
         from CTSAM3DLib.engine import Engine
@@ -40,7 +43,12 @@ class _Held:
             choice.gate.wait(20)
             if choice.failure is not None:
                 raise choice.failure
-            return answer(clicks, reach, progress, cancel)
+
+            def slowly(result):
+                progress(result)
+                time.sleep(choice.seconds_a_step)
+
+            return answer(clicks, reach, slowly, cancel)
 
         session.segment = segment
         return session

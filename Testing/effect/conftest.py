@@ -7,7 +7,6 @@ import pytest
 
 from Testing.effect.backends import TestBackends
 from Testing.host.fixtures import slicer_host  # noqa: F401
-from Testing.host.host import EXTENSION
 
 
 @dataclass
@@ -45,22 +44,42 @@ class Workplace:
 
         return mask_of(self.segmentation, segment_id or self.segmentID, self.volume)
 
+    def clicks(self, segment_id=None):
+        """The clicks of a segment that the user sees."""
+        from CTSAM3DLib.mrml.clicks import clicks_of
+
+        return clicks_of(self.segmentation.GetSegmentation().GetSegment(segment_id or self.segmentID))
+
+    def points(self):
+        """World position and sign of every point in the views."""
+        node = self.effect.points._node
+        if node is None or node.GetScene() is None:
+            return []
+        return [
+            (tuple(node.GetNthControlPointPositionWorld(i)), bool(node.GetNthControlPointSelected(i)))
+            for i in range(node.GetNumberOfControlPoints())
+        ]
+
+    def overlay(self):
+        """Names of what is shown over the segments: a growing mask, or what was added and removed."""
+        node = self.effect.changeDisplay._node
+        if node is None or node.GetScene() is None:
+            return []
+        segmentation = node.GetSegmentation()
+        return [segmentation.GetNthSegment(i).GetName() for i in range(segmentation.GetNumberOfSegments())]
+
     def status(self):
         return self.effect.panel.statusLabel.text
 
 
 @pytest.fixture
 def registered(slicer_host):  # noqa: F811
-    """The host with the effect registered, as SegmentEditorCTSAM3D does at Slicer's start."""
-    import slicer
+    """The host with the effect registered, by its module, as at Slicer's start."""
     from CTSAM3DWidgets.Backends import applicationBackends
 
     applicationBackends.cache_clear()
-    import SegmentEditorCTSAM3DLib  # noqa: F401 - as the registration module does, before setPythonSource
-
-    effect = slicer.qSlicerSegmentEditorScriptedEffect(None)
-    effect.setPythonSource((EXTENSION / "SegmentEditorCTSAM3DLib" / "SegmentEditorEffect.py").as_posix())
-    effect.self().register()
+    slicer_host.load_module("SegmentEditorCTSAM3D")
+    slicer_host.startup_completed()
     return slicer_host
 
 

@@ -3,27 +3,7 @@
 import numpy as np
 import pytest
 
-INSIDE = (37.5, 45.0, 45.0)  # world RAS, in the first bright box
-INSIDE_TOO = (45.0, 52.5, 36.0)
-OTHER_BOX = (97.5, 45.0, 45.0)
-EDGE = (25.5, 33.0, 33.0)
-
-
-def clicks_of(segment):
-    from CTSAM3DLib.mrml.clicks import clicks_of
-
-    return clicks_of(segment)
-
-
-def shown_points(effect):
-    """World position and sign of every point in the views."""
-    node = effect.points._node
-    if node is None or node.GetScene() is None:
-        return []
-    return [
-        (node.GetNthControlPointPositionWorld(i), bool(node.GetNthControlPointSelected(i)))
-        for i in range(node.GetNumberOfControlPoints())
-    ]
+from Testing.effect.places import EDGE, INSIDE, INSIDE_TOO, OTHER_BOX
 
 
 def test_a_left_click_segments_the_structure(workplace):
@@ -32,9 +12,9 @@ def test_a_left_click_segments_the_structure(workplace):
     mask = workplace.mask()
     assert mask[20:40, 20:40, 15:35].all()
     assert not mask[:15].any()
-    (click,) = clicks_of(workplace.segment)
+    (click,) = workplace.clicks()
     assert click.positive
-    ((world, positive),) = shown_points(workplace.effect)
+    ((world, positive),) = workplace.points()
     assert positive
     assert np.allclose(world, INSIDE, atol=1.0)
     assert "added" in workplace.status()
@@ -49,7 +29,7 @@ def test_a_left_click_with_ctrl_takes_away(workplace):
     after = workplace.mask()
     assert after.sum() < before.sum()
     assert not (after & ~before).any()
-    assert [positive for _, positive in shown_points(workplace.effect)] == [True, False]
+    assert [positive for _, positive in workplace.points()] == [True, False]
 
 
 def test_the_sign_of_a_plain_click_can_be_turned(workplace):
@@ -57,13 +37,13 @@ def test_the_sign_of_a_plain_click_can_be_turned(workplace):
     workplace.click(EDGE)
     workplace.click(INSIDE, control=True)
     workplace.settle()
-    assert [click.positive for click in clicks_of(workplace.segment)] == [False, True]
+    assert [click.positive for click in workplace.clicks()] == [False, True]
 
 
 @pytest.mark.parametrize(("shift", "button"), [(True, "Left"), (False, "Right"), (False, "Middle")])
 def test_other_buttons_and_shift_are_left_to_the_view(workplace, shift, button):
     assert not workplace.host.click(workplace.red, INSIDE, shift=shift, button=button)
-    assert clicks_of(workplace.segment) == []
+    assert workplace.clicks() == []
 
 
 def test_moving_and_turning_the_wheel_are_left_to_the_view(workplace):
@@ -77,7 +57,7 @@ def test_a_press_on_a_point_is_the_start_of_a_drag(workplace):
     display = workplace.effect.points._node.GetDisplayNode()
     display.SetActiveControlPoint(0)
     assert not workplace.click(INSIDE_TOO)
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks()) == 1
 
 
 def test_only_negative_clicks_empty_nothing(workplace):
@@ -95,7 +75,7 @@ def test_only_negative_clicks_empty_nothing(workplace):
     assert "inside" in workplace.status()
     workplace.click(INSIDE)
     workplace.settle()
-    assert [click.positive for click in clicks_of(workplace.segment)] == [False, True]
+    assert [click.positive for click in workplace.clicks()] == [False, True]
 
 
 def test_a_click_outside_the_volume_is_refused_with_a_sentence(workplace):
@@ -104,7 +84,7 @@ def test_a_click_outside_the_volume_is_refused_with_a_sentence(workplace):
     before = workplace.mask()
     workplace.effect._do(lambda: workplace.effect.segmentClicks.add((500.0, 0.0, 0.0), True))
     assert "outside the volume" in workplace.status()
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks()) == 1
     assert (workplace.mask() == before).all()
 
 
@@ -112,17 +92,17 @@ def test_clicks_belong_to_their_segment(workplace):
     other = workplace.segmentation.GetSegmentation().AddEmptySegment("other", "other")
     workplace.click(INSIDE)
     workplace.settle()
-    first = shown_points(workplace.effect)
+    first = workplace.points()
     workplace.editor.setCurrentSegmentID(other)
     workplace.host.process_events(0.05)
-    assert shown_points(workplace.effect) == []
+    assert workplace.points() == []
     workplace.click(OTHER_BOX)
     workplace.click(EDGE, control=True)
     workplace.settle()
-    assert len(shown_points(workplace.effect)) == 2
+    assert len(workplace.points()) == 2
     workplace.editor.setCurrentSegmentID(workplace.segmentID)
     workplace.host.process_events(0.05)
-    assert shown_points(workplace.effect) == first
+    assert workplace.points() == first
 
 
 def test_undo_and_redo_of_the_segment_editor_bring_clicks_and_mask(workplace):
@@ -130,13 +110,13 @@ def test_undo_and_redo_of_the_segment_editor_bring_clicks_and_mask(workplace):
     for place, control in ((INSIDE, False), (EDGE, True)):
         workplace.click(place, control=control)
         workplace.settle()
-        states.append((workplace.mask(), shown_points(workplace.effect)))
+        states.append((workplace.mask(), workplace.points()))
     for move, state in ((workplace.editor.undo, 1), (workplace.editor.undo, 0), (workplace.editor.redo, 1)):
         move()
         workplace.host.process_events(0.05)
         mask, points = states[state]
         assert (workplace.mask() == mask).all()
-        assert shown_points(workplace.effect) == points
+        assert workplace.points() == points
     workplace.editor.redo()
     workplace.host.process_events(0.05)
     assert (workplace.mask() == states[2][0]).all()
@@ -153,7 +133,7 @@ def test_undo_click_goes_back_any_depth_and_redo_comes_again(workplace):
     for count in (2, 1, 0):
         panel.undoButton.click()
         workplace.settle()
-        assert len(clicks_of(workplace.segment)) == count
+        assert len(workplace.clicks()) == count
         assert (workplace.mask() == masks[count]).all()
     assert not panel.undoButton.enabled
     for count in (1, 2, 3):
@@ -170,11 +150,11 @@ def test_clear_takes_clicks_and_mask_and_redo_brings_them_back(workplace):
     mask = workplace.mask()
     workplace.effect.panel.clearButton.click()
     workplace.settle()
-    assert clicks_of(workplace.segment) == []
+    assert workplace.clicks() == []
     assert not workplace.mask().any()
     workplace.effect.panel.redoButton.click()
     workplace.settle()
-    assert len(clicks_of(workplace.segment)) == 2
+    assert len(workplace.clicks()) == 2
     assert (workplace.mask() == mask).all()
 
 
@@ -182,7 +162,7 @@ def test_a_dragged_point_gives_the_mask_of_the_moved_click(workplace):
     workplace.click(INSIDE)
     workplace.click(EDGE, control=True)
     workplace.settle()
-    unmoved = clicks_of(workplace.segment)[0]
+    unmoved = workplace.clicks()[0]
     before = workplace.mask()
     node = workplace.effect.points._node
     node.SetNthControlPointPositionWorld(1, 49.5, 57.0, 57.0)
@@ -190,7 +170,7 @@ def test_a_dragged_point_gives_the_mask_of_the_moved_click(workplace):
     node.InvokeEvent(node.PointEndInteractionEvent)
     workplace.host.process_events(0.05)
     workplace.settle()
-    first, second = clicks_of(workplace.segment)
+    first, second = workplace.clicks()
     assert first == unmoved
     assert second.position == (-49.5, -57.0, 57.0)
     assert not second.positive
@@ -206,7 +186,7 @@ def test_a_deleted_point_gives_the_mask_of_the_others(workplace):
     workplace.effect.points._node.RemoveNthControlPoint(1)
     workplace.host.process_events(0.05)
     workplace.settle()
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks()) == 1
     assert (workplace.mask() == one).all()
 
 
@@ -216,7 +196,7 @@ def test_keep_the_rest_changes_only_near_the_click(workplace):
     before = workplace.mask()
     panel = workplace.effect.panel
     panel.keepBox.setChecked(True)
-    panel.radiusSlider.value = 8
+    panel.radiusBox.value = 8
     workplace.click(OTHER_BOX, control=True)
     workplace.settle()
     changed = np.argwhere(workplace.mask() != before) * 1.5  # z, y, x in mm
@@ -239,13 +219,13 @@ def test_a_new_segment_per_click_and_one_undo_takes_it_away(workplace):
     workplace.click(EDGE, control=True)
     workplace.settle()
     assert workplace.editor.currentSegmentID() == latest
-    assert len(clicks_of(segmentation.GetSegment(latest))) == 2
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks(latest)) == 2
+    assert len(workplace.clicks()) == 1
     workplace.editor.undo()
     workplace.editor.undo()
     workplace.host.process_events(0.05)
     assert segmentation.GetNumberOfSegments() == 1
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks()) == 1
 
 
 def test_points_move_with_the_segmentation(workplace):
@@ -253,36 +233,34 @@ def test_points_move_with_the_segmentation(workplace):
 
     workplace.click(INSIDE)
     workplace.settle()
-    ((before, _),) = shown_points(workplace.effect)
+    ((before, _),) = workplace.points()
     shift = np.eye(4)
     shift[:3, 3] = (10, 20, 30)
     transform = add_linear_transform(workplace.host.scene, shift)
     workplace.segmentation.SetAndObserveTransformNodeID(transform.GetID())
     workplace.host.process_events(0.05)
-    ((after, _),) = shown_points(workplace.effect)
+    ((after, _),) = workplace.points()
     assert np.allclose(np.subtract(after, before), (10, 20, 30), atol=1e-3)
 
 
 def test_keys_do_what_the_buttons_do(workplace):
     import qt
-    import slicer
 
-    keys = {
-        shortcut.key.toString(): shortcut for shortcut in slicer.util.mainWindow().findChildren(qt.QShortcut)
-    }
+    frame = workplace.effect.scriptedEffect.optionsFrame()
+    keys = {shortcut.key.toString(): shortcut for shortcut in frame.findChildren(qt.QShortcut)}
     assert set(keys) == {"U", "Shift+U", "N", "K", "C"}
     workplace.click(INSIDE)
     workplace.settle()
     keys["U"].activated.emit()
     workplace.settle()
-    assert clicks_of(workplace.segment) == []
+    assert workplace.clicks() == []
     keys["Shift+U"].activated.emit()
     workplace.settle()
-    assert len(clicks_of(workplace.segment)) == 1
+    assert len(workplace.clicks()) == 1
     keys["N"].activated.emit()
     assert not workplace.effect.panel.nextClickIsPositive
     keys["K"].activated.emit()
     assert workplace.effect.scriptedEffect.integerParameter("KeepTheRest") == 1
+    assert all(shortcut.enabled for shortcut in keys.values())
     workplace.editor.setActiveEffectByName("")
-    workplace.host.process_events(0.05)
-    assert not slicer.util.mainWindow().findChildren(qt.QShortcut)
+    assert not any(shortcut.enabled for shortcut in keys.values())

@@ -1,7 +1,7 @@
 """Predictions in an application that must never wait: asked here, looked for from a timer.
 
 A worker, with what it has opened and computed, is kept as long as the user stays with one backend and model. A
-predictor, which knows what was asked, lives as long as the effect is active.
+predictor, which knows what was asked, lives until it is left.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 
 import qt
-import slicer
 
 from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor, Target, Written
 from CTSAM3DLib.prediction import PredictionWorker
@@ -20,41 +19,8 @@ WORKERS_TURN_S = 0.005
 """Qt's event loop holds Python's lock while it waits; this pause in every poll is when the worker's thread gets on."""
 
 
-class EffectSegmentWriter:
-    """A SegmentWriter of CTSAM3DLib over the effect: editable area, overwrite mode and undo are the editor's own."""
-
-    def __init__(self, scriptedEffect, undoStateIsSaved: bool = False) -> None:
-        """`undoStateIsSaved`: the state before this prediction is in the history, with the segment not yet added."""
-        self._scriptedEffect = scriptedEffect
-        self._undoStateIsSaved = undoStateIsSaved
-
-    @property
-    def segmentation_node(self):
-        """The segmentation that is being edited."""
-        parameterSetNode = self._scriptedEffect.parameterSetNode()
-        return None if parameterSetNode is None else parameterSetNode.GetSegmentationNode()
-
-    def reference_image(self):
-        """The grid that segments are edited on."""
-        return self._scriptedEffect.referenceGeometryImage()
-
-    def save_state_for_undo(self) -> None:
-        """Remember the segmentation as it is now."""
-        if not self._undoStateIsSaved:
-            self._scriptedEffect.saveStateForUndo()
-
-    def set_labelmap(self, segment_id: str, labelmap) -> None:
-        """Replace the segment, within the editable area."""
-        self._scriptedEffect.modifySegmentByLabelmap(
-            self.segmentation_node,
-            segment_id,
-            labelmap,
-            slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeSet,
-        )
-
-
 class PredictionDriver:
-    """What the effect asks for masks. `onOutcome` gets each Growing, Written and Failed, from the event loop."""
+    """Whom the panels ask for masks. `onOutcome` gets each Growing, Written and Failed, from the event loop."""
 
     def __init__(self, onOutcome: Callable[[Growing | Written | Failed], None]) -> None:
         self._onOutcome = onOutcome
