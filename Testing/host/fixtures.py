@@ -1,6 +1,7 @@
 """Fixtures for tests that need Slicer's window: `from Testing.host.fixtures import slicer_host` in a conftest.py."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,9 @@ from Testing.host.host import Host, running
 def slicer_host(tmp_path: Path) -> Iterator[Host]:
     """A new host; skips, and says why, where Qt or slicer-core is missing."""
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    try:
-        context = running(tmp_path)
-        host = context.__enter__()
-    except ImportError as error:
-        pytest.skip(str(error))
-    try:
+    with ExitStack() as stack:
+        try:
+            host = stack.enter_context(running(tmp_path))
+        except ImportError as error:
+            pytest.skip(str(error))
         yield host
-    finally:
-        context.__exit__(None, None, None)

@@ -32,11 +32,15 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
     path = list(sys.path)
     sys.modules.update(names)
     sys.path.insert(0, str(EXTENSION))
+    hook = sys.excepthook
     host = Host(folder, main_window)
+    sys.excepthook = host._keep_error
     try:
         yield host
+        host.raise_errors()
     finally:
         host._close()
+        sys.excepthook = hook
         sys.path[:] = path
         slicer.__dict__.clear()
         slicer.__dict__.update(attributes)
@@ -66,9 +70,21 @@ class Host:
         slicer.app = self.app
         slicer.mrmlScene = self.scene = self.app.mrmlScene()
         slicer.modules = self.app._modules
-        self._widgets: list[Any] = []
+        self._errors: list[BaseException] = []
         self._editors: list[Any] = []
         self._module_widgets: list[Any] = []
+
+    # Errors
+
+    def raise_errors(self) -> None:
+        """Raise the first error of a slot or an observer: VTK and Qt print such errors and go on."""
+        if self._errors:
+            error, *_others = self._errors
+            self._errors.clear()
+            raise error
+
+    def _keep_error(self, _kind: type, error: BaseException, _traceback: Any) -> None:
+        self._errors.append(error)
 
     # Modules and editors
 
@@ -132,6 +148,7 @@ class Host:
         end = time.monotonic() + seconds
         while True:
             self.app.processEvents()
+            self.raise_errors()
             if until is not None and until():
                 return True
             if time.monotonic() >= end:
@@ -178,6 +195,7 @@ class Host:
         view = view_widget.viewWidget()
         view._handled = False
         view.interactor().InvokeEvent(event)
+        self.raise_errors()
         return view._handled
 
     # The screen

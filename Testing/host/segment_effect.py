@@ -141,9 +141,7 @@ class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: igno
             raise TypeError(f"An effect parameter is a str, an int or a float, not {value!r}.")
         node = self._parameter_node
         if node is None:
-            raise RuntimeError(
-                f"The effect parameter '{name}' has no parameter node yet; Slicer drops it."
-            )
+            raise RuntimeError(f"The effect parameter '{name}' has no parameter node yet; Slicer drops it.")
         text = f"{value:g}" if isinstance(value, float) else str(value)  # as QString::number does
         if (node.GetAttribute(name) or "") == text:
             return
