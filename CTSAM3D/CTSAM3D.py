@@ -19,7 +19,9 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
     ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
 # CTSAM3DLib is imported where it is used: Slicer imports this file at every start.
 if TYPE_CHECKING:
@@ -51,6 +53,53 @@ class CTSAM3D(ScriptedLoadableModule):
 
 
 # The panel
+
+
+class CTSAM3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The module's panel: sections, each of them in a file of CTSAM3DWidgets."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+
+    def setup(self) -> None:
+        """Build the sections; nothing is installed, started or asked of a network here."""
+        ScriptedLoadableModuleWidget.setup(self)
+        from CTSAM3DWidgets.Backends import applicationBackends
+        from CTSAM3DWidgets.BatchSection import BatchSection
+        from CTSAM3DWidgets.ComputerSection import ComputerSection
+        from CTSAM3DWidgets.ModelsSection import ModelsSection
+        from CTSAM3DWidgets.ServersSection import ServersSection
+
+        self.logic = CTSAM3DLogic()
+        backends = applicationBackends()
+        store = backends.store()
+        self.batch = BatchSection(self.layout, backends, self.logic)
+        self.models = ModelsSection(self.layout, store)
+        self.computer = ComputerSection(self.layout, backends.requirements, backends.computer, store)
+        self.servers = ServersSection(self.layout, backends.settings)
+        self.layout.addStretch(1)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self.batch.sceneCloses())
+        self.enter()
+
+    def enter(self) -> None:
+        """The panel is shown."""
+        self.models.refresh()
+        self.computer.enter()
+        self.servers.refresh()
+        self.batch.enter()
+
+    def exit(self) -> None:
+        """Another module is shown."""
+        self.computer.exit()
+
+    def cleanup(self) -> None:
+        """The panel goes, at the end of the application or for a reload."""
+        self.removeObservers()
+        for part in (self.batch, self.models, self.computer, self.servers):
+            part.close()
 
 
 class CTSAM3DLogic(ScriptedLoadableModuleLogic):

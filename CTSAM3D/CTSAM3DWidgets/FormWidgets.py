@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctk
 import qt
+from slicer.i18n import tr as _
 
 
 def button(name: str, text: str, toolTip: str):
@@ -47,6 +48,15 @@ def row(*widgets):
     for widget in widgets:
         layout.addWidget(widget)
     return layout
+
+
+def reachBox(name: str):
+    """A combo box of how far a segment may go, as CTSAM3DLib calls it."""
+    widget = comboBox(name, _("How far from a click a segment may go."))
+    widget.addItem(_("Whole structure"), "structure")
+    widget.addItem(_("Patch and its neighbours"), "neighbours")
+    widget.addItem(_("Patch around the click"), "patch")
+    return widget
 
 
 def section(name: str, title: str, parentLayout, collapsed: bool = False):

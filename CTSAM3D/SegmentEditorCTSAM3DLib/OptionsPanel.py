@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import qt
 import slicer
-from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, row
+from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, reachBox, row
 from slicer.i18n import tr as _
 
 
@@ -119,10 +119,7 @@ class OptionsPanel:
         self._addRow("", self.countLabel)
 
     def _addExtentRows(self) -> None:
-        self.reachBox = comboBox("Reach", _("How far from a click the segment may go."))
-        self.reachBox.addItem(_("Whole structure"), "structure")
-        self.reachBox.addItem(_("Patch and its neighbours"), "neighbours")
-        self.reachBox.addItem(_("Patch around the click"), "patch")
+        self.reachBox = reachBox("Reach")
         self._addRow(_("Reach:"), self.reachBox)
 
         self.keepBox = checkBox(
