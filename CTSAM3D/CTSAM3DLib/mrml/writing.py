@@ -87,6 +87,10 @@ class LogicSegmentWriter:
         mode = self._logic.ModificationModeSet
         self._logic.ModifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode, True, False)
 
+    def can_undo(self) -> bool:
+        """Whether a state was saved to go back to."""
+        return bool(self._logic.CanUndo())
+
     def undo(self) -> None:
         """Go back to the state that was saved last."""
         self._logic.Undo()
