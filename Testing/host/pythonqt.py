@@ -72,6 +72,8 @@ class PythonQtObject:
                 return adopt(value())  # a getter that the host overrides, such as sizeHint
         if isinstance(value, QtCore.SignalInstance):
             return _Signal(self, value)
+        if isinstance(value, types.MethodType) and _is_of_the_host(owner):
+            return types.MethodType(_positional_only(value.__func__), self)  # Qt takes only a method for an override
         if (_is_native(owner) or _is_of_the_host(owner)) and callable(value) and not isinstance(value, type):
             return _positional_only(value)
         return value

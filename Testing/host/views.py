@@ -28,6 +28,7 @@ class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
         self._interactor.SetInteractorStyle(vtk.vtkInteractorStyleUser())
         self._interactor.SetRenderWindow(self._render_window)
         self._renders = 0
+        self._handled = False  # whether the effect took the last event for itself
         self._node: Any = None
 
     def renderWindow(self) -> Any:
