@@ -73,7 +73,7 @@ class PythonQtObject:
         if isinstance(value, QtCore.SignalInstance):
             return _Signal(self, value)
         if isinstance(value, types.MethodType) and _is_of_the_host(owner):
-            return types.MethodType(_positional_only(value.__func__), self)  # Qt takes only a method for an override
+            return types.MethodType(_override(value.__func__), self)  # Qt takes only a method for an override
         if (_is_native(owner) or _is_of_the_host(owner)) and callable(value) and not isinstance(value, type):
             return _positional_only(value)
         return value
@@ -242,6 +242,10 @@ def _positional_only(function: Any) -> Any:
         return adopt(function(*arguments))
 
     return call
+
+
+_override = functools.cache(_positional_only)
+"""The same, always the same object for a function of a class: Qt remembers an override without holding it."""
 
 
 def _read(instance: Any, name: str) -> Any:
