@@ -31,12 +31,14 @@ def scene_of_slicer() -> Iterator:
         segmentations=SimpleNamespace(logic=lambda: segmentations), volumes=SimpleNamespace(logic=lambda: volumes)
     )
     names = {"mrmlScene": scene, "modules": modules}
-    before = {name: getattr(slicer, name, None) for name in names}
+    before = {name: getattr(slicer, name) for name in names if hasattr(slicer, name)}
     for name, value in names.items():
         setattr(slicer, name, value)
     try:
         yield scene
     finally:
         scene.Clear(1)
+        for name in names:
+            delattr(slicer, name)
         for name, value in before.items():
             setattr(slicer, name, value)
