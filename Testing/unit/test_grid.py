@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from CTSAM3DLib import grid as grid_module
 from CTSAM3DLib.grid import AIR_HU, PAPER_SPACING, PATCH, ModelGrid, TileSampler, bring_back
 from CTSAM3DLib.volume import Geometry, Volume
 
@@ -265,3 +266,19 @@ class TestBringBack:
         crop, box = bring_back(np.full((90, 9, 9), 255, np.uint8), (-20, 3, -4), ModelGrid.covering(geometry), geometry)
         assert box[0] == slice(0, 30)
         assert crop[:, 5, 3].all()
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+def test_masks_come_back_along_parallel_axes_as_itk_interpolates_them(axes, monkeypatch):
+    signs = np.where(np.arange(3) == axes[0], -1.0, 1.0)
+    direction = np.eye(3)[:, list(axes)] * signs
+    geometry = Geometry((40, 50, 60), (12.3, -45.6, 78.9), (0.7, 0.9, 2.3), tuple(direction.ravel()))
+    grid = ModelGrid.covering(geometry)
+    probability = np.random.default_rng(7).integers(0, 256, (12, 14, 16)).astype(np.uint8)
+    probability[[0, -1]] = probability[:, [0, -1]] = probability[:, :, [0, -1]] = 0
+    start = tuple(size // 2 - 8 for size in grid.shape)
+    quick, box = bring_back(probability, start, grid, geometry)
+    monkeypatch.setattr(grid_module, "_PARALLEL", -1.0)  # no axes are
+    assert np.array_equal(bring_back(probability, start, grid, geometry)[0], quick)
+    assert bring_back(probability, start, grid, geometry)[1] == box
+    assert 0.2 < quick.mean() < 0.8
