@@ -26,6 +26,7 @@ class ClassApi:
     properties: dict[str, bool]  # name -> can be set
     signals: frozenset[str]  # normalised signatures, such as "valueChanged(double)"
     methods: dict[str, list[list[int]]]  # name -> [fewest, most] arguments of each overload
+    returns: dict[str, str]  # name -> class, of methods that return an object of Slicer, CTK or VTK
     enums: dict[str, list[str]]
     constructor: list[int] | None  # [fewest, most] arguments; None where Python cannot make one
     qt_base: str  # the first class of Qt's own above it
@@ -45,7 +46,7 @@ def class_api(name: str) -> ClassApi:
     classes = load()["classes"]
     own = classes[name]
     chain = [classes[base] for base in own["chain"] if base in classes]
-    merged: dict[str, dict[str, Any]] = {"properties": {}, "methods": {}, "enums": {}}
+    merged: dict[str, dict[str, Any]] = {"properties": {}, "methods": {}, "returns": {}, "enums": {}}
     for entry in reversed(chain):
         for kind, members in merged.items():
             members.update(entry[kind])

@@ -50,6 +50,7 @@ def _class(entry: dict[str, Any]) -> dict[str, Any]:
         "properties": {member["name"]: member["writable"] for member in entry["properties"]},
         "signals": sorted(_signature(member) for member in entry["signals"]),
         "methods": _callables(entry["slots"] + entry["invokables"] + decorators),
+        "returns": _returned_classes(entry["slots"] + entry["invokables"] + decorators),
         "enums": {enum["name"]: sorted(enum["values"]) for enum in entry["enums"] if enum["exposed"]},
     }
 
@@ -80,6 +81,16 @@ def _callables(members: list[dict[str, Any]]) -> dict[str, list[list[int]]]:
         if arity not in counts.setdefault(member["name"], []):
             counts[member["name"]].append(arity)
     return counts
+
+
+def _returned_classes(members: list[dict[str, Any]]) -> dict[str, str]:
+    """The class of what a method returns, where that is a pointer to an object of Slicer, CTK or VTK."""
+    returned = {}
+    for member in members:
+        name = member["return"].removeprefix("const ").strip()
+        if name.endswith("*") and name.startswith(("q", "ctk", "vtk")):
+            returned[member["name"]] = name.rstrip("* ")
+    return returned
 
 
 def _arity(parameters: list[dict[str, Any]]) -> list[int]:

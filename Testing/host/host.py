@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import inspect
 import os
@@ -40,6 +41,8 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
         host.raise_errors()
     finally:
         host._close()
+        del host
+        gc.collect()  # here and now: freed later by a thread of the code under test, Qt and VTK objects crash
         sys.excepthook = hook
         sys.path[:] = path
         slicer.__dict__.clear()
