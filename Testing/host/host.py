@@ -26,6 +26,7 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
     Raises ImportError, with a sentence, where Qt cannot start.
     """
     names = _modules()
+    gc.collect()  # what is left of a former host: freed later, by a thread of the code under test, Qt and VTK crash
     import slicer
 
     before = {name: sys.modules.get(name) for name in names}
@@ -41,8 +42,6 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
         host.raise_errors()
     finally:
         host._close()
-        del host
-        gc.collect()  # here and now: freed later by a thread of the code under test, Qt and VTK objects crash
         sys.excepthook = hook
         sys.path[:] = path
         slicer.__dict__.clear()
@@ -225,6 +224,9 @@ class Host:
             editor._close()
         for panel in self._module_widgets:
             panel._python.cleanup()
+        for widget in self.app.allWidgets():
+            if widget.inherits("qMRMLNodeComboBox"):
+                widget.setMRMLScene(None)  # as C++ does when the widget goes
         self.scene.Clear(1)
         self.app.processEvents()
 
