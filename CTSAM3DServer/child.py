@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DServer.keys import OneKey
-from CTSAM3DServer.run import GRACE_S, Server
+from CTSAM3DServer.run import GRACE_S, Server, load_models
 from CTSAM3DServer.settings import Settings
 
 OWNER = "local"
@@ -29,7 +29,8 @@ def serve_parent(settings: Settings) -> None:
     ready: list[Server] = []
     threading.Thread(target=_end_with_parent, args=(ready,), daemon=True).start()
     local = replace(settings, host="127.0.0.1", port=0, keys_file=None)
-    server = Server(local, OneKey(OWNER, key), lambda status: _tell(status=status))
+    models = load_models(settings.models, lambda status: _tell(status=status))
+    server = Server(local, models, OneKey(OWNER, key))
     ready.append(server)
     _tell(address=server.address)
     server.serve()

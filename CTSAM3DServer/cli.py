@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -63,13 +64,14 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
     )
+    settings.check()
     level = logging.WARNING if local else logging.INFO
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(message)s")
 
     try:
         # These import torch, which would slow down --help and the handling of keys.
         from CTSAM3DServer.child import serve_parent
-        from CTSAM3DServer.run import Server
+        from CTSAM3DServer.run import Server, load_models
     except ModuleNotFoundError as missing:
         raise CTSAM3DError(
             f"The server needs {missing.name}, which is missing; install it by: pip install 'ctsam3d[server]'."
@@ -78,9 +80,17 @@ def serve(
     if local:
         serve_parent(settings)
         return
-    server = Server(settings, report=lambda status: typer.echo(status, err=True))
+    trained = load_models(settings.models, lambda status: typer.echo(status, err=True))
+    server = Server(settings, trained)
+    if settings.unencrypted:
+        typer.echo(
+            "warning: keys and images cross the network unencrypted; give --tls-cert and --tls-key, or let a reverse "
+            "proxy speak https.",
+            err=True,
+        )
     typer.echo(f"serving at {server.address}; Ctrl-C ends it", err=True)
-    server.serve()
+    with suppress(KeyboardInterrupt):  # which uvicorn raises again once it has ended
+        server.serve()
 
 
 @keys.command("add")

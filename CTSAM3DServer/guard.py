@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 MOST_JSON = 2**18
 """Bytes of a body that is not tiles: more than the longest list of clicks."""
-MOST_REQUESTS = 16
+MOST_REQUESTS = 32
 """Requests of one user at a time."""
 BODY_PAUSE_S = 20.0
 """The longest silence within a body."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
 
+from CTSAM3DLib.model.checkpoints import TrainedModel
 from CTSAM3DLib.models import load_model
 from CTSAM3DServer.app import create_app
 from CTSAM3DServer.keys import KeyFile, Keys
@@ -21,19 +22,26 @@ GRACE_S = 10
 """How long requests that have begun may take once the server is told to end."""
 
 
-class Server:
-    """A server that is ready to serve at `address`. Raises CTSAM3DError where something in its settings is wrong."""
+def load_models(names: Sequence[str], report: Callable[[str], None]) -> list[TrainedModel]:
+    """Bundled models by their names, and those in files. `report` is told which one is loading. Raises ModelError."""
+    models = []
+    for name in names:
+        report(f"loading {name}")
+        models.append(load_model(weights=name) if Path(name).is_file() else load_model(name))
+    return models
 
-    def __init__(self, settings: Settings, keys: Keys | None = None, report: Callable[[str], None] = lambda _: None):
+
+class Server:
+    """Models that are ready to be served at `address`. Raises CTSAM3DError where something in the settings is wrong.
+
+    `keys` take the place of the settings' file of keys.
+    """
+
+    def __init__(self, settings: Settings, models: Sequence[TrainedModel], keys: Keys | None = None) -> None:
         settings.check()
         if keys is None and settings.keys_file is not None:
             keys = KeyFile(settings.keys_file)
-        # Before the models, so that a port in use is told at once.
         self._socket = _bound(settings.host, settings.port)
-        models = []
-        for model in settings.models:
-            report(f"loading {model}")
-            models.append(load_model(weights=model) if Path(model).is_file() else load_model(model))
         metrics = Metrics()
         self.service = Service(models, settings.device, settings.memory, metrics.turn)
         config = uvicorn.Config(

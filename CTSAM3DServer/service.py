@@ -16,7 +16,7 @@ from functools import partial
 from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.engine import Engine
-from CTSAM3DLib.errors import CTSAM3DError, ModelError
+from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.geometry import Geometry
 from CTSAM3DLib.grid import TileIndex
 from CTSAM3DLib.model.checkpoints import TrainedModel
@@ -28,8 +28,6 @@ from CTSAM3DServer.volumes import MissingTiles, ServedVolume, UploadedTiles, Vol
 
 LONGEST_WAIT_S = 10.0
 """After this time a request is answered with what there is, so that a client can tell a busy server from a dead one."""
-LEAST_MEMORY = 256 * 2**20
-"""Bytes that hold what one turn of the network needs several times over."""
 
 WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 
@@ -37,8 +35,8 @@ WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 class Service:
     """Models on a device, and the volumes and masks of all users under one bound of `memory` bytes.
 
-    Raises CTSAM3DError for too little memory or two models of one name, and what `Engine` raises. `on_turn` is told
-    the seconds of every use of the network.
+    Raises ModelError for two models of one name, and what `Engine` raises. `on_turn` is told the seconds of every use
+    of the network.
     """
 
     def __init__(
@@ -48,8 +46,6 @@ class Service:
         memory: int,
         on_turn: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        if memory < LEAST_MEMORY:
-            raise CTSAM3DError(f"The server needs at least {LEAST_MEMORY // 2**20} MiB of memory for its caches.")
         if len({model.info.name for model in models}) < len(models):
             raise ModelError("Two of the models have the same name; give each only once.")
         self.cache = Cache(memory)
@@ -163,11 +159,13 @@ class _Work:
         return self._source.missing(self._session.unseen(self._turn.starts))
 
     def step(self) -> Sequence[TileIndex]:
-        """Use the network once, after `look`; the tiles that it needs to go on."""
-        assert self._turns is not None
+        """Use the network once, unless tiles are missing; the tiles that it needs to go on."""
+        needed = self.look()  # again, since the wait may have been long
+        if needed or self._turns is None:
+            return needed
         try:
             self._turn = next(self._turns)
-        except MissingTiles as error:  # dropped since we looked
+        except MissingTiles as error:  # dropped this very moment; the iterator has ended with it
             self._turns = None
             return error.tiles
         return self.look()

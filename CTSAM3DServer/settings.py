@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 
-logger = logging.getLogger(__name__)
+
+LEAST_MEMORY = 256 * 2**20
+"""Bytes that hold what one use of the network needs several times over."""
 
 
 class SettingsError(CTSAM3DError):
@@ -36,25 +37,25 @@ class Settings:
     tls_key: Path | None = None
 
     def check(self) -> None:
-        """Raise SettingsError unless a server may start like this; warn where it may but should not."""
+        """Raise SettingsError unless a server may start like this."""
+        if self.memory < LEAST_MEMORY:
+            raise SettingsError(f"The server needs at least {LEAST_MEMORY // 2**20} MiB of memory for its caches.")
         if self.keys_file is not None and not KeyFile(self.keys_file).entries:
             raise SettingsError(f"{self.keys_file} holds no key; make one with: ctsam3d serve keys add NAME.")
         if (self.tls_cert is None) != (self.tls_key is None):
             raise SettingsError("TLS needs both the certificate and its key; give --tls-cert and --tls-key.")
         if self.tls_cert is not None and self.tls_key is not None:
             _check_certificate(self.tls_cert, self.tls_key)
-        if is_loopback(self.host):
-            return
-        if self.keys_file is None:
+        if self.keys_file is None and not is_loopback(self.host):
             raise SettingsError(
                 f"Without keys the server listens on this computer only, not on {self.host}; make a key with "
                 "ctsam3d serve keys add NAME, and give --keys-file."
             )
-        if self.tls_cert is None:
-            logger.warning(
-                "Keys and images will cross the network unencrypted; give --tls-cert and --tls-key, or let a reverse "
-                "proxy speak https."
-            )
+
+    @property
+    def unencrypted(self) -> bool:
+        """Whether keys and images will cross a network in the clear, unless a reverse proxy encrypts them."""
+        return self.tls_cert is None and not is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:

@@ -23,6 +23,8 @@ READ_S = 30.0
 """A server answers within a third of this, with what it has by then."""
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 """Pauses before new tries; together as long as a server takes to start again."""
+PERSIST_S = 60.0
+"""After this time there is no new try."""
 PARALLEL = 4
 """Requests at a time."""
 
@@ -69,7 +71,7 @@ def complete_address(address: str) -> str:
     Without a scheme, it is http on this computer and https elsewhere, so that no key crosses a network in the clear by
     accident, and the port is 8900 unless given. 0.0.0.0, at which servers listen, is read as this computer.
     """
-    text = address.strip().rstrip("/")
+    text = address.strip()
     bare = "://" not in text
     try:
         parts = urlsplit(f"//{text}" if bare else text)
@@ -84,7 +86,7 @@ def complete_address(address: str) -> str:
     scheme = parts.scheme or ("http" if host in LOOPBACK_HOSTS else "https")
     port = DEFAULT_PORT if bare and port is None else port
     shown = f"[{host}]" if ":" in host else host
-    return f"{scheme}://{shown}{'' if port is None else f':{port}'}{parts.path}"
+    return f"{scheme}://{shown}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"
 
 
 def _unreadable(address: str) -> ServerError:
@@ -118,12 +120,12 @@ class Connection:
 
         Raises ServerError, and Cancelled between two tries. Without `persistent` there is one try alone.
         """
-        waits = WAITS_S if persistent else ()
-        for wait in waits:
+        end = time.monotonic() + PERSIST_S
+        for wait in WAITS_S if persistent else ():
             try:
                 return self._once(method, path, json, data)
             except ServerError as error:
-                if error.problem not in _PASSING:
+                if error.problem not in _PASSING or time.monotonic() > end:
                     raise
             _pause(wait, cancel)
         return self._once(method, path, json, data)
@@ -180,6 +182,8 @@ def _check(response: requests.Response, endpoint: Endpoint) -> None:
             raise ServerError(Problem.PROXY, f"A proxy before {at} cannot reach the server ({status}); try later.")
         if status == 503:
             raise ServerError(Problem.BUSY, f"{at} is overloaded or restarting (503); try later.")
+        if response.headers.get("Location", "").startswith("https://"):
+            raise _needs_https(endpoint)
         raise _other_program(endpoint)
     if int(protocol) < PROTOCOL:
         raise ServerError(Problem.OLDER_SERVER, f"The server at {at} is older than this program; update the server.")
