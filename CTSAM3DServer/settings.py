@@ -11,7 +11,6 @@ from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 
-
 LEAST_MEMORY = 256 * 2**20
 """Bytes that hold what one use of the network needs several times over."""
 
