@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,24 @@ class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
             logic.SetMRMLApplicationLogic(self._application_logic)
             logic.SetMRMLScene(self._scene)
             setattr(self._modules, name, qSlicerLoadableModule(name, logic))
+        self._scene_followers: weakref.WeakSet[Any] = weakref.WeakSet()  # widgets that observe the scene
         self._effect_factory = qSlicerSegmentEditorEffectFactory()
         self._plugin_handler = qSlicerSubjectHierarchyPluginHandler()
         self._extensions = qSlicerExtensionsManagerModel()
         self._layout_manager = qSlicerLayoutManager(self._scene) if main_window else None
+
+    def _delete_widgets(self) -> None:
+        for follower in self._scene_followers:
+            follower._forget_scene()
+        for widget in QtWidgets.QApplication.topLevelWidgets():
+            QtCore.QObject.deleteLater(widget)
+        QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
+
+    def _stop(self) -> None:
+        """Let go of the scene and of what belongs to it."""
+        QtCore.QCoreApplication.processEvents()
+        self._effect_factory = self._plugin_handler = self._extensions = self._layout_manager = None
+        self._modules = self._application_logic = self._scene = None
 
     temporaryPath = property(lambda self: str(self._folder / "temporary"))
     cachePath = property(lambda self: str(self._folder / "cache"))

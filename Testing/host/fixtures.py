@@ -1,5 +1,6 @@
 """Fixtures for tests that need Slicer's window: `from Testing.host.fixtures import slicer_host` in a conftest.py."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,3 +20,5 @@ def slicer_host(tmp_path: Path) -> Iterator[Host]:
         except ImportError as error:
             pytest.skip(str(error))
         yield host
+    del host
+    gc.collect()

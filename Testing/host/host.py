@@ -26,7 +26,6 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
     Raises ImportError, with a sentence, where Qt cannot start.
     """
     names = _modules()
-    gc.collect()  # what is left of a former host: freed later, by a thread of the code under test, Qt and VTK crash
     import slicer
 
     before = {name: sys.modules.get(name) for name in names}
@@ -42,6 +41,8 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
         host.raise_errors()
     finally:
         host._close()
+        del host
+        gc.collect()
         sys.excepthook = hook
         sys.path[:] = path
         slicer.__dict__.clear()
@@ -220,15 +221,14 @@ class Host:
         return path
 
     def _close(self) -> None:
+        """End as Slicer ends. What is of Qt goes now: the garbage collector may run in a thread, and Qt would crash."""
         for editor in self._editors:
             editor._close()
         for panel in self._module_widgets:
             panel._python.cleanup()
-        for widget in self.app.allWidgets():
-            if widget.inherits("qMRMLNodeComboBox"):
-                widget.setMRMLScene(None)  # as C++ does when the widget goes
+        self.app._delete_widgets()
         self.scene.Clear(1)
-        self.app.processEvents()
+        self.app._stop()
 
 
 @cache

@@ -123,12 +123,17 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
         self._box.currentIndexChanged.connect(self._announce)
 
     def setMRMLScene(self, scene: Any) -> None:
-        for tag in self._tags:
-            self._scene.RemoveObserver(tag)
+        self._forget_scene()
+        slicer.app._scene_followers.add(self)
         self._scene = scene
         events = (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent) if scene else ()
         self._tags = [scene.AddObserver(event, lambda *_: self._refresh()) for event in events]
         self._refresh()
+
+    def _forget_scene(self) -> None:
+        for tag in self._tags:
+            self._scene.RemoveObserver(tag)
+        self._tags = []
 
     def mrmlScene(self) -> Any:
         return self._scene
