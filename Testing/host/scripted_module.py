@@ -66,7 +66,7 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
     def __init__(self) -> None:
         super().__init__()
         self._python: Any = None
-        QtWidgets.QVBoxLayout(self)
+        wrapper(QtWidgets.QVBoxLayout)(self)
 
     def self(this) -> Any:
         return this._python
