@@ -69,12 +69,20 @@ class CTSAM3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from CTSAM3DWidgets.Backends import applicationBackends
         from CTSAM3DWidgets.BatchSection import BatchSection
         from CTSAM3DWidgets.ComputerSection import ComputerSection
+        from CTSAM3DWidgets.FormWidgets import button
         from CTSAM3DWidgets.ModelsSection import ModelsSection
         from CTSAM3DWidgets.ServersSection import ServersSection
 
         self.logic = CTSAM3DLogic()
         backends = applicationBackends()
         store = backends.store()
+        self.editorButton = button(
+            "OpenSegmentEditor",
+            _("Open the Segment Editor"),
+            _("To segment by clicking, choose the effect CT-SAM3D there."),
+        )
+        self.editorButton.connect("clicked()", self.onOpenSegmentEditor)
+        self.layout.addWidget(self.editorButton)
         self.batch = BatchSection(self.layout, backends, self.logic)
         self.models = ModelsSection(self.layout, store)
         self.computer = ComputerSection(self.layout, backends.requirements, backends.computer, store)
@@ -90,6 +98,10 @@ class CTSAM3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.computer.enter()
         self.servers.refresh()
         self.batch.enter()
+
+    def onOpenSegmentEditor(self) -> None:
+        """Go to where clicks are made."""
+        slicer.util.selectModule("SegmentEditor")
 
     def exit(self) -> None:
         """Another module is shown."""

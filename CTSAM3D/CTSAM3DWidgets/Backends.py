@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, field
 
-from CTSAM3DWidgets.Consent import ensureConsent
-from CTSAM3DWidgets.Requirements import Requirements
-from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
-from CTSAM3DWidgets.ThisComputer import ThisComputer
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model_store import ModelStore
 from CTSAM3DLib.prediction import Backend
+from CTSAM3DWidgets.Consent import ensureConsent
+from CTSAM3DWidgets.Requirements import Requirements
+from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
+from CTSAM3DWidgets.ThisComputer import ThisComputer
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import qt
 import slicer
-from CTSAM3DWidgets.Backends import Backends
-from CTSAM3DWidgets.FormWidgets import button, choose, comboBox, label, reachBox, row, section, setChoices
-from CTSAM3DWidgets.PredictionDriver import PredictionDriver
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.clicks import Click
@@ -14,6 +11,9 @@ from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.mrml.clicks import read_labelled_points, read_table_node
 from CTSAM3DLib.mrml.predictor import Failed, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
+from CTSAM3DWidgets.Backends import Backends
+from CTSAM3DWidgets.FormWidgets import button, choose, comboBox, label, reachBox, row, say, section, setChoices
+from CTSAM3DWidgets.PredictionDriver import PredictionDriver
 
 REACH = "Reach"
 VOLUME, CLICKS, SEGMENTATION = "BatchVolume", "BatchClicks", "BatchSegmentation"
@@ -68,7 +68,7 @@ class BatchSection:
             self._start()
         except CTSAM3DError as error:
             self._finish()
-            self.statusLabel.setText(str(error))
+            say(self.statusLabel, str(error))
         self._showBusy()
 
     def onCancel(self) -> None:
@@ -125,7 +125,7 @@ class BatchSection:
 
     def _tell(self, line: str) -> None:
         self._lines.append(line)
-        self.statusLabel.setText("\n".join(self._lines))
+        say(self.statusLabel, "\n".join(self._lines))
 
     def _finish(self) -> None:
         self._driver.leave()
@@ -175,8 +175,8 @@ class BatchSection:
             "BatchClicks",
             ["vtkMRMLMarkupsFiducialNode", "vtkMRMLTableNode"],
             _(
-                "Points whose labels name their segment (liver, or -liver for what does not belong to it), or a table with "
-                "the columns segment, r, a, s and sign."
+                "Points whose labels name their segment (liver, or -liver for what does not belong to it), or a table "
+                "with the columns segment, r, a, s and sign."
             ),
         )
         self.segmentationSelector = _selector(
@@ -207,6 +207,7 @@ class BatchSection:
         form.addRow(self.busyWidget)
         self.statusLabel = label("BatchStatus")
         form.addRow(self.statusLabel)
+        say(self.statusLabel, "")
         self.runButton = button("RunBatch", _("Apply"), _("Segment all structures that the clicks name."))
         form.addRow(self.runButton)
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import qt
-from CTSAM3DWidgets.BackgroundTask import BackgroundTask
-from CTSAM3DWidgets.FormWidgets import button, label, row, section
-from CTSAM3DWidgets.Requirements import Requirements
-from CTSAM3DWidgets.ThisComputer import ThisComputer
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model_store import ModelStore
+from CTSAM3DWidgets.BackgroundTask import BackgroundTask
+from CTSAM3DWidgets.FormWidgets import button, label, row, section
+from CTSAM3DWidgets.Requirements import Requirements
+from CTSAM3DWidgets.ThisComputer import ThisComputer
 
 REFRESH_MS = 1000
 

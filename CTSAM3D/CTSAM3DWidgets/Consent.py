@@ -5,10 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 import slicer
-from CTSAM3DWidgets.Settings import Server, Settings
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DWidgets.Settings import Server, Settings
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -29,8 +29,9 @@ def ensureConsent(server: Server, settings: Settings) -> None:
 
 def _question(address: str) -> str:
     question = _(
-        "Send parts of your CTs to {address}? Where you click, patches of the image, their position and spacing and the "
-        "clicks are sent; names, dates and other data of the patient are not. The server's operator can see what is sent."
+        "Send parts of your CTs to {address}? Patches of the image around your clicks are sent, with their position "
+        "and spacing, and the clicks; names, dates and other data of the patient are not. Whoever runs the server can "
+        "see what is sent."
     ).format(address=address)
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in _LOOPBACK:

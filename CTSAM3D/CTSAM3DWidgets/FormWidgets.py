@@ -41,6 +41,12 @@ def label(name: str, text: str = ""):
     return _named(widget, name, "")
 
 
+def say(textLabel, text: str) -> None:
+    """Show a text in a label, which takes no room while there is none."""
+    textLabel.setText(text)
+    textLabel.visible = bool(text)
+
+
 def row(*widgets):
     """Widgets side by side."""
     layout = qt.QHBoxLayout()

@@ -6,14 +6,14 @@ import os
 
 import ctk
 import qt
-from CTSAM3DWidgets.BackgroundTask import BackgroundTask
-from CTSAM3DWidgets.FormWidgets import button, label, lineEdit, row, section
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
 from CTSAM3DLib.model_store import ModelStore, StoredModel
+from CTSAM3DWidgets.BackgroundTask import BackgroundTask
+from CTSAM3DWidgets.FormWidgets import button, label, lineEdit, row, say, section
 
-LIST_ROWS = 4
+LIST_ROWS = 3
 CARD_HEIGHT = 160
 MEGABYTE = 1e6
 
@@ -57,10 +57,10 @@ class ModelsSection:
         try:
             self._store.remove(name)
         except CTSAM3DError as error:
-            self.statusLabel.setText(str(error))
+            say(self.statusLabel, str(error))
             return
         self.refresh()
-        self.statusLabel.setText(_("The model {name} is removed.").format(name=name))
+        say(self.statusLabel, _("The model {name} is removed.").format(name=name))
 
     def onOpenFolder(self) -> None:
         """Show the folder of the user's models in the system's file browser."""
@@ -92,15 +92,15 @@ class ModelsSection:
         """Stop the download; what is there of it is kept for the next try."""
         self.close()
         self._showBusy(False)
-        self.statusLabel.setText(_("Cancelled. Download goes on from there."))
+        say(self.statusLabel, _("Cancelled. Download goes on from there."))
 
     def _run(self, work) -> None:
         try:
             window = self._window()
         except CTSAM3DError as error:
-            self.statusLabel.setText(str(error))
+            say(self.statusLabel, str(error))
             return
-        self.statusLabel.setText("")
+        say(self.statusLabel, "")
         self._showBusy(True)
         self._task = BackgroundTask(
             lambda report, cancel: work(window, report, cancel), self._onDone, self._onFailed, self._onProgress
@@ -119,17 +119,17 @@ class ModelsSection:
     def _onDone(self, model: StoredModel) -> None:
         self._showBusy(False)
         self.refresh(model.name)
-        self.statusLabel.setText(_("The model {name} is ready.").format(name=model.name))
+        say(self.statusLabel, _("The model {name} is ready.").format(name=model.name))
 
     def _onFailed(self, error: CTSAM3DError) -> None:
         self._showBusy(False)
-        self.statusLabel.setText(str(error))
+        say(self.statusLabel, str(error))
 
     def _onProgress(self, progress: tuple[int, int | None]) -> None:
         done, total = progress
         self.progressBar.setRange(0, 100 if total else 0)
         self.progressBar.setValue(int(100 * done / total) if total else 0)
-        self.statusLabel.setText(_("{done:.1f} MB so far").format(done=done / MEGABYTE))
+        say(self.statusLabel, _("{done:.1f} MB so far").format(done=done / MEGABYTE))
 
     def _showBusy(self, busy: bool) -> None:
         self.progressBar.setRange(0, 0)
@@ -161,7 +161,7 @@ class ModelsSection:
         self.list = qt.QListWidget()
         self.list.objectName = "CTSAM3DModelList"
         self.list.setToolTip(_("The models that the effect offers on this computer."))
-        self.list.setMaximumHeight(LIST_ROWS * 2 * self.list.fontMetrics().height())
+        self.list.setFixedHeight((LIST_ROWS + 1) * self.list.fontMetrics().height())
         form.addRow(self.list)
         self.aboutLabel = label("ModelAbout")
         form.addRow(self.aboutLabel)
@@ -210,3 +210,4 @@ class ModelsSection:
         form.addRow(self.busyWidget)
         self.statusLabel = label("ModelStatus")
         form.addRow(self.statusLabel)
+        say(self.statusLabel, "")

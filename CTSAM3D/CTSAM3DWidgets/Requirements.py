@@ -44,7 +44,7 @@ class Requirements:
             return
         if self._declined:
             raise CTSAM3DError(
-                _("Segmenting on this computer needs packages; press Install in the CT-SAM3D module, or choose a server.")
+                _("This computer lacks packages; press Install in the CT-SAM3D module, or choose a server.")
             )
         self.install(missing)
 
@@ -52,8 +52,8 @@ class Requirements:
         """Ask, and install. Raises CTSAM3DError where the user refuses or an installation fails."""
         agreed = slicer.util.confirmOkCancelDisplay(
             _(
-                "To segment on this computer, CT-SAM3D needs Python packages that Slicer does not bring, PyTorch among them. "
-                "Download and install them now? This may take minutes and some gigabytes."
+                "To segment on this computer, CT-SAM3D needs Python packages that Slicer does not bring, PyTorch among "
+                "them. Download and install them now? This may take minutes and some gigabytes."
             ),
             _("CT-SAM3D: install packages"),
             detailedText="\n".join(missing),

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import ctk
 import qt
-from CTSAM3DWidgets.BackgroundTask import BackgroundTask
-from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, lineEdit, row, section, setChoices
-from CTSAM3DWidgets.Settings import Server, Settings
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.connection import complete_address
 from CTSAM3DLib.errors import CTSAM3DError, Problem, ServerError
 from CTSAM3DLib.remote import ServerInfo, test_connection
+from CTSAM3DWidgets.BackgroundTask import BackgroundTask
+from CTSAM3DWidgets.FormWidgets import (
+    button,
+    checkBox,
+    choose,
+    comboBox,
+    label,
+    lineEdit,
+    row,
+    say,
+    section,
+    setChoices,
+)
+from CTSAM3DWidgets.Settings import Server, Settings
 
 NEW_SERVER = ""
 _KEPT_ON_FAILURE = (Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.LOST, Problem.BUSY, Problem.PROXY)
@@ -43,7 +54,9 @@ class ServersSection:
         self.certificateEdit = ctk.ctkPathLineEdit()
         self.certificateEdit.objectName = "CTSAM3DServerCertificate"
         self.certificateEdit.filters = ctk.ctkPathLineEdit.Files
-        self.certificateEdit.setToolTip(_("A PEM file, where your institution signs its servers itself. Usually empty."))
+        self.certificateEdit.setToolTip(
+            _("A PEM file, where your institution signs its servers itself. Usually empty.")
+        )
         form.addRow(_("Certificates:"), self.certificateEdit)
         self.consentBox = checkBox(
             "ServerConsent",
@@ -58,6 +71,7 @@ class ServersSection:
         form.addRow("", row(self.testButton, self.removeButton))
         self.statusLabel = label("ServerStatus")
         form.addRow(self.statusLabel)
+        say(self.statusLabel, "")
 
         self.serverBox.connect("currentIndexChanged(int)", lambda index: self._showChosen())
         self.testButton.connect("clicked()", self.onTest)
@@ -83,7 +97,7 @@ class ServersSection:
         try:
             address = complete_address(self.addressEdit.text)
         except CTSAM3DError as error:
-            self.statusLabel.setText(str(error))
+            say(self.statusLabel, str(error))
             return
         known = self._settings.server(address)
         server = Server(
@@ -93,7 +107,7 @@ class ServersSection:
             consented=self.consentBox.checked,
             models=() if known is None else known.models,
         )
-        self.statusLabel.setText(_("Asking {address}…").format(address=address))
+        say(self.statusLabel, _("Asking {address}…").format(address=address))
         self.testButton.enabled = False
         self._task = BackgroundTask(
             lambda report, cancel: test_connection(address, server.key or None, server.caFile or None),
@@ -106,7 +120,7 @@ class ServersSection:
         address = self.serverBox.currentData
         self._settings.removeServer(address)
         self.refresh()
-        self.statusLabel.setText(_("{address} is forgotten.").format(address=address))
+        say(self.statusLabel, _("{address} is forgotten.").format(address=address))
 
     def onConsent(self, consented: bool) -> None:
         """Agree, or withdraw; for a new server it counts once that is saved."""
@@ -115,19 +129,20 @@ class ServersSection:
     def _onAnswer(self, server: Server, info: ServerInfo) -> None:
         names = tuple(model.info.name for model in info.models)
         self._save(Server(server.address, server.key, server.caFile, server.consented, names))
-        self.statusLabel.setText(
+        say(
+            self.statusLabel,
             _("{address} works: version {version}, on {device}, with {models}.").format(
                 address=server.address, version=info.version, device=info.device, models=", ".join(names)
-            )
+            ),
         )
 
     def _onFailure(self, server: Server, error: CTSAM3DError) -> None:
         """Say what is wrong; a server that may only be asleep is kept."""
         self.testButton.enabled = True
-        self.statusLabel.setText(str(error))
+        say(self.statusLabel, str(error))
         if isinstance(error, ServerError) and error.problem in _KEPT_ON_FAILURE:
             self._save(server)
-            self.statusLabel.setText(_("{error} The server is saved all the same.").format(error=error))
+            say(self.statusLabel, _("{error} The server is saved all the same.").format(error=error))
 
     def _save(self, server: Server) -> None:
         self._settings.saveServer(server)

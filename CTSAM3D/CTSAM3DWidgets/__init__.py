@@ -1,1 +1,1 @@
-"""The panel of the CT-SAM3D module in sections, and what it shares with the effect: settings, backends, requirements."""
+"""The sections of the module's panel, and what they share with the effect: settings, backends, requirements."""

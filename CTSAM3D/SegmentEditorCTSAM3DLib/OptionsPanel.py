@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import qt
 import slicer
-from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, reachBox, row
 from slicer.i18n import tr as _
+
+from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, reachBox, row
 
 
 class OptionsPanel:
@@ -99,7 +100,9 @@ class OptionsPanel:
             _("A left click says: this belongs to the segment. Ctrl + left click says the opposite."),
         )
         self.outsideButton = button(
-            "Outside", _("− Outside"), _("A left click says: this does not belong to the segment. Key N swaps.")
+            "Outside",
+            _("− Outside"),  # noqa: RUF001 - a minus sign
+            _("A left click says: this does not belong to the segment. Key N swaps."),
         )
         self.signGroup = qt.QButtonGroup(self.scriptedEffect.optionsFrame())
         for sign in (self.insideButton, self.outsideButton):

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from CTSAM3DWidgets.PredictionDriver import PredictionDriver
-from SegmentEditorCTSAM3DLib.EffectSegmentWriter import EffectSegmentWriter
-from SegmentEditorCTSAM3DLib.TakenBackClicks import SegmentKey, TakenBackClicks
-
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, set_pending_clicks
 from CTSAM3DLib.mrml.frames import to_local
 from CTSAM3DLib.mrml.predictor import Target
+from CTSAM3DWidgets.PredictionDriver import PredictionDriver
+from SegmentEditorCTSAM3DLib.EffectSegmentWriter import EffectSegmentWriter
+from SegmentEditorCTSAM3DLib.TakenBackClicks import SegmentKey, TakenBackClicks
 
 
 class SegmentClicks:

@@ -11,6 +11,12 @@ import os
 import qt
 import slicer
 import vtk
+from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.mrml.predictor import Failed, Growing, Written
 from CTSAM3DWidgets.Backends import applicationBackends
 from CTSAM3DWidgets.FormWidgets import choose, setChoices
 from CTSAM3DWidgets.PredictionDriver import PredictionDriver
@@ -21,12 +27,6 @@ from SegmentEditorCTSAM3DLib.OptionsPanel import OptionsPanel
 from SegmentEditorCTSAM3DLib.SegmentClicks import SegmentClicks
 from SegmentEditorCTSAM3DLib.Shortcuts import CANCEL, KEEP_THE_REST, REDO_CLICK, SWAP_SIGN, UNDO_CLICK, Shortcuts
 from SegmentEditorCTSAM3DLib.ViewClicks import ViewClicks
-from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
-from slicer.i18n import tr as _
-from slicer.util import VTKObservationMixin
-
-from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.mrml.predictor import Failed, Growing, Written
 
 
 class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMixin):
@@ -43,6 +43,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         self.panel = None  # there once setupOptionsFrame was called, which it never is for the prototype
 
     def clone(self):
+        """A copy for another segment editor widget."""
         import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
         clonedEffect = effects.qSlicerSegmentEditorScriptedEffect(None)
@@ -50,25 +51,27 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect, VTKObservationMix
         return clonedEffect
 
     def icon(self):
-        path = os.path.join(os.path.dirname(__file__), "SegmentEditorEffect.png")
-        return qt.QIcon(path) if os.path.exists(path) else qt.QIcon()
+        """The picture of the effect's button."""
+        return qt.QIcon(os.path.join(os.path.dirname(__file__), "SegmentEditorEffect.png"))
 
     def helpText(self):
-        return "<html>" + _(
-            """Segment any structure in a CT by clicking on it.<br><p>
-<b>Left click</b> inside the structure. <b>Ctrl + left click</b> (Cmd on a Mac) on what does not belong to it. Both work in
-slice views, and in 3D views on the surface of a segment. Every further click mends the mask.</p><p>
-<b>Drag</b> a point to move a click; <b>right-click</b> on it to delete it. Clicks belong to their segment: they are saved
-with it, and the Segment Editor's undo and redo bring back clicks and mask together. The editable area and the overwrite
-mode below hold as for every effect.</p><p>
+        """What the Segment Editor shows above the options; its first sentence is all that is seen at first."""
+        return _(
+            """<html>Segment any structure in a CT by clicking on it.<br><p>
+<b>Left click</b> inside the structure. <b>Ctrl + left click</b> (Cmd on a Mac) on what does not belong to it. Both
+work in slice views, and in 3D views on the surface of a segment. Every further click mends the mask.</p><p>
+<b>Drag</b> a point to move a click; <b>right-click</b> on it to delete it. Clicks belong to their segment: they are
+saved with it, and the Segment Editor's undo and redo bring back clicks and mask together. The editable area and the
+overwrite mode hold as for every effect.</p><p>
 <b>Keys:</b> U takes the last click back, Shift+U brings it back, N swaps inside and outside, K keeps the rest of the
 segment, C cancels. The Segment Editor's own keys stay as they are.</p><p>
-Not for clinical use.</p>"""
-        ) + "</html>"
+Not for clinical use.</p></html>"""
+        )
 
     # Life of the effect
 
     def setupOptionsFrame(self):
+        """Build the options, once for each clone; the scene's parameter node is not there yet."""
         self.settings = Settings()
         self.backends = applicationBackends()
         self.panel = OptionsPanel(self.scriptedEffect)
@@ -98,6 +101,7 @@ Not for clinical use.</p>"""
         self._showChoices()
 
     def activate(self):
+        """The user chose the effect, or a scene was loaded in which it is chosen."""
         if self.panel is None:
             return
         self.removeObservers()
@@ -115,6 +119,7 @@ Not for clinical use.</p>"""
         self._sync()
 
     def deactivate(self):
+        """Another effect is chosen, or the scene closes; may be called twice, and with nodes already gone."""
         if self.panel is None:
             return
         self.removeObservers()
@@ -127,6 +132,7 @@ Not for clinical use.</p>"""
         self._shown = None
 
     def cleanup(self):
+        """The segment editor widget goes."""
         if self.panel is not None:
             self.deactivate()
             self.driver.close()
@@ -136,27 +142,33 @@ Not for clinical use.</p>"""
         """Stay active in every mouse mode: the effect takes its clicks itself and needs no place mode."""
 
     def sourceVolumeNodeChanged(self):
+        """Another CT was chosen; Slicer tells active and other effects alike."""
         if self.panel is not None and self.scriptedEffect.active():
             self._syncSoon()
 
     def referenceGeometryChanged(self):
+        """The segmentation has another grid."""
         self.sourceVolumeNodeChanged()
 
     # Parameters
 
     def setMRMLDefaults(self):
+        """Give a new scene's parameter node its values."""
         OptionsPanel.setDefaults(self.scriptedEffect)
 
     def updateGUIFromMRML(self):
+        """Parameters changed; Slicer also calls this just before `activate`."""
         if self.panel is not None and self.scriptedEffect.parameterSetNode() is not None:
             self.panel.showParameters()
 
     def updateMRMLFromGUI(self):
+        """The user changed an option."""
         self.panel.storeParameters()
 
     # What the user does
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
+        """The mouse or a key in a view; True keeps the event from the view."""
         if self.panel is None or self.points.underMouse():
             return False
         click, isTaken = self.viewClicks.process(callerInteractor, eventId, viewWidget)
@@ -177,35 +189,44 @@ Not for clinical use.</p>"""
         self._do(lambda: self.segmentClicks.replace(clicks))
 
     def onUndoClick(self):
+        """Take the last click back."""
         self._do(self.segmentClicks.undo)
 
     def onRedoClick(self):
+        """Bring it back."""
         self._do(self.segmentClicks.redo)
 
     def onClearClicks(self):
+        """Take all clicks back."""
         self._do(self.segmentClicks.clear)
 
     def onTryAgain(self):
+        """Ask for the mask of the clicks that have none."""
         self._do(self.segmentClicks.tryAgain)
 
     def onCancel(self):
+        """Stop what is on its way."""
         self.segmentClicks.cancel()
         self.changeDisplay.clear()
         self.panel.showStatus(_("Cancelled. Redo brings the click back."))
         self._sync()
 
     def onSwapSign(self):
+        """A plain click shall mean the other."""
         button = self.panel.outsideButton if self.panel.nextClickIsPositive else self.panel.insideButton
         button.setChecked(True)
 
     def onToggleKeep(self):
+        """Keep the rest, or no longer."""
         self.panel.keepBox.setChecked(not self.panel.keepBox.checked)
 
     def onBackendChanged(self):
+        """Predictions shall run elsewhere, which offers other models."""
         self.settings.backend = self.panel.backendBox.currentData
         self._showModels()
 
     def onOpenModule(self):
+        """Go to where models and servers are managed."""
         slicer.util.selectModule("CTSAM3D")
 
     def chosenBackend(self):

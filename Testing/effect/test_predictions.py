@@ -185,7 +185,7 @@ def test_during_a_prediction_the_segment_is_deleted(held):
     start(held)
     held.segmentation.GetSegmentation().RemoveSegment(held.segmentID)
     finish(held)
-    assert held.editor.currentSegmentID() == other
+    assert held.editor.currentSegmentID() != held.segmentID
     assert held.points() == []
     assert not held.mask(other).any()
 
