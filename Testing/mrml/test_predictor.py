@@ -9,7 +9,7 @@ import slicer.util
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError
-from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, read_points, write_points
+from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, read_points, set_pending_clicks, write_points
 from CTSAM3DLib.mrml.files import read_segmentation_node, write_segmentation_node
 from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor
 from CTSAM3DLib.mrml.segmenting import Target, Written
@@ -197,6 +197,14 @@ def test_an_undo_in_the_meantime_wins(table):
     assert table.let_go() == []
     assert not table.mask().any()
     assert clicks_of(table.segment()) == []
+
+
+def test_clicks_that_something_else_asked_for_in_the_meantime_win(table):
+    table.ask_and_hold([click_at(25)])
+    set_pending_clicks(table.segment(), [click_at(60)])  # another editor on the same segment
+    assert table.let_go() == []
+    assert clicks_of(table.segment()) == [click_at(60)]
+    assert not table.mask().any()
 
 
 def test_a_cancel_brings_back_mask_and_clicks(table):

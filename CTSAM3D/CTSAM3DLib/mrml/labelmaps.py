@@ -50,15 +50,12 @@ def regrid(
 ) -> None:
     """Bring the segment's stored labelmap onto the reference grid if it is on another.
 
-    Segments that shared its layer stay as they are.
+    Segments that share its layer stay as they are.
     """
     labelmap = segmentation_node.GetBinaryLabelmapInternalRepresentation(segment_id)
     if labelmap is None or labelmap.IsEmpty() or _on_grid(labelmap, reference):
         return
     resampled = _resampled(segmentation_node, segment_id, reference)
-    segmentation = segmentation_node.GetSegmentation()
-    if segmentation.IsSharedBinaryLabelmap(segment_id):
-        segmentation.SeparateSegmentLabelmap(segment_id)
     logic = slicer.vtkSlicerSegmentationsModuleLogic
     logic.SetBinaryLabelmapToSegment(resampled, segmentation_node, segment_id, logic.MODE_REPLACE)
 

@@ -45,13 +45,12 @@ def volume_key(
 ) -> Hashable:
     """What `volume_in_segmentation` depends on; equal keys within one process mean equal volumes.
 
-    VTK counts modification times over all objects, so those of the image and its scalars also tell another image.
+    VTK counts modification times over all objects, so that of the image, which is also its voxels', tells another image.
     """
     image = _image(volume_node)
-    scalars = image.GetPointData().GetScalars()
     parents = volume_node.GetParentTransformNode(), segmentation_node.GetParentTransformNode()
     _, matrix = frames.transform_between(*parents)
-    key = (volume_node.GetID(), image.GetMTime(), scalars.GetMTime(), _ijk_to_ras(volume_node).tobytes())
+    key = (volume_node.GetID(), image.GetMTime(), _ijk_to_ras(volume_node).tobytes())
     if matrix is not None:
         return (*key, matrix.tobytes())
     times = tuple(parent.GetTransformToWorldMTime() if parent else 0 for parent in parents)
