@@ -128,26 +128,28 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
 
     def loadSegmenter(
         self,
-        model: str = "ctsam3d-small",
+        model: str | None = None,
         weights: str | None = None,
         device: str | None = None,
         server: str | None = None,
         key: str | None = None,
+        caFile: str | None = None,
     ) -> Backend:
-        """A model on this computer, which needs PyTorch, or the one behind a server's address. Raises CTSAM3DError.
+        """A model on this computer, which needs PyTorch, or one behind a server's address. Raises CTSAM3DError.
 
-        `model` is a bundled model or one of the user's (see `CTSAM3DLib.model_store`); `weights` is a file instead.
+        `model` is bundled, the user's (see `CTSAM3DLib.model_store`) or the server's; `weights` is a file instead.
+        `key` and `caFile` are the server's, as `CTSAM3DLib.connect` takes them.
         """
         if server is not None:
             from CTSAM3DLib import connect
 
-            return connect(server, key=key)
+            return connect(server, key, caFile, model)
         from CTSAM3DLib import Segmenter
         from CTSAM3DLib.model_store import ModelStore
 
-        if weights is None:
+        if model is not None and weights is None:
             weights = str(ModelStore().find(model).path)
-        return Segmenter.load(model, weights, device)
+        return Segmenter.load(weights=weights, device=device)
 
     def addSegmentation(self, volumeNode, name: str = "CT-SAM3D"):
         """A new segmentation on the volume's grid and under its parent transform."""

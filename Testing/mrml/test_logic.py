@@ -116,6 +116,25 @@ def test_models_are_found_by_name(module):
         module.CTSAM3DLogic().loadSegmenter("nothing")
 
 
+def test_a_server_gives_the_same_mask(bench):
+    from Testing.server.conftest import serving
+
+    bench.process("here", [bench.click(25), bench.click(60, positive=False)])
+    with serving() as server:
+        there = bench.logic.loadSegmenter(server=server.address)
+        clicks = [bench.click(25), bench.click(60, positive=False)]
+        bench.logic.process(bench.volume, bench.segmentation, "there", clicks, there)
+    assert bench.mask("here").any()
+    assert np.array_equal(bench.mask("here"), bench.mask("there"))
+
+
+def test_the_bundled_model_is_found_by_its_name(module):
+    from CTSAM3DLib.models import bundled_models
+
+    name = next(iter(bundled_models()))
+    assert module.CTSAM3DLogic().loadSegmenter(name).engine.model.info.name == name
+
+
 def test_clicks_of_a_table_file_are_world_positions(bench, tmp_path):
     path = tmp_path / "clicks.csv"
     path.write_text("segment,r,a,s,sign\nbox,37.5,45,45,+\nbox,90,45,45,-\n")

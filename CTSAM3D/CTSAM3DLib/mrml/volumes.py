@@ -45,7 +45,7 @@ def volume_key(
 ) -> Hashable:
     """What `volume_in_segmentation` depends on; equal keys within one process mean equal volumes.
 
-    VTK counts modification times over all objects, so that of the image, which is also its voxels', tells another image.
+    VTK counts modification times over all objects, so that of the image tells another image as well as other voxels.
     """
     image = _image(volume_node)
     parents = volume_node.GetParentTransformNode(), segmentation_node.GetParentTransformNode()
