@@ -6,6 +6,7 @@ import slicer
 import slicer.util
 
 from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml import crops
 from CTSAM3DLib.mrml.clicks import mask_clicks
 from CTSAM3DLib.mrml.crops import Change, Crop
@@ -188,6 +189,28 @@ def test_a_change_counts_what_came_and_went():
     change = Change.between(LARGE, SMALL, voxel_ml=0.5)
     assert (change.added_ml, change.removed_ml) == (0, (LARGE.voxels.sum() - SMALL.voxels.sum()) * 0.5)
     assert Change.between(Crop.empty(), Crop.empty(), 1.0).added_ml == 0
+
+
+def test_segments_that_are_surfaces_are_refused(editor, scene):
+    editor.write(editor.a, SMALL)
+    segmentation = editor.segmentation.GetSegmentation()
+    assert editor.segmentation.CreateClosedSurfaceRepresentation()
+    segmentation.SetSourceRepresentationName(slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName())
+    with pytest.raises(CTSAM3DError, match="kept as Closed surface"):
+        LogicSegmentWriter(scene, editor.segmentation, editor.volume)
+    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode") == 1
+
+
+def test_a_segmentation_without_a_grid_takes_that_of_the_volume(editor, scene):
+    fresh = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    with LogicSegmentWriter(scene, fresh, editor.volume) as writer:
+        assert image_geometry(writer.reference_image()).shape == SHAPE
+
+
+def test_nothing_to_take_a_grid_from_is_said(scene):
+    fresh = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    with LogicSegmentWriter(scene, fresh, None) as writer, pytest.raises(CTSAM3DError, match="no geometry"):
+        writer.reference_image()
 
 
 def test_closing_takes_the_editor_node_away(editor, scene):

@@ -95,8 +95,8 @@ def matrix_array(matrix: vtk.vtkMatrix4x4) -> NDArray[np.float64]:
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
-def _extent(image: slicer.vtkOrientedImageData) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-    extent = np.reshape(image.GetExtent(), (3, 2))
+def _extent(image: slicer.vtkOrientedImageData | None) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    extent = np.reshape((0, -1) * 3 if image is None else image.GetExtent(), (3, 2))
     if np.any(extent[:, 1] < extent[:, 0]):
         raise VolumeError("The segmentation has no reference geometry yet; choose its source volume first.")
     return extent[:, 0], extent[:, 1]

@@ -89,9 +89,9 @@ class SegmentPredictor:
         check_clicks(clicks, volume.geometry)
         grid = output_grid(reference, volume.geometry)
         request = Request(target, volume, key, tuple(clicks), reach, grid.geometry)
+        self._worker.request(request)
         set_pending_clicks(segment, clicks)
         self._jobs[target] = _Job(target, writer, request, grid, keep_radius_mm)
-        self._worker.request(request)
         return None
 
     def poll(self) -> list[Growing | Written | Failed]:

@@ -17,6 +17,8 @@ from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, vo
 KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
 
+_LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+
 
 class SegmentWriter(Protocol):
     """What a prediction needs of a segment editor: the effect's own in Slicer, `LogicSegmentWriter` elsewhere."""
@@ -39,16 +41,22 @@ class LogicSegmentWriter:
     """A SegmentWriter over `vtkSlicerSegmentEditorLogic`, for scripts and tests: no window, no effect.
 
     Without an `editor_node` one is made that allows edits everywhere and lets segments overlap, so that no segment
-    takes anything away from another; `close` removes it.
+    takes anything away from another; `close` removes it. Raises CTSAM3DError where the segments are not labelmaps.
     """
 
     def __init__(
         self,
         scene: slicer.vtkMRMLScene,
         segmentation_node: slicer.vtkMRMLSegmentationNode,
-        volume_node: slicer.vtkMRMLScalarVolumeNode,
+        volume_node: slicer.vtkMRMLScalarVolumeNode | None,
         editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
     ) -> None:
+        segmentation = segmentation_node.GetSegmentation()
+        source = segmentation.GetSourceRepresentationName()
+        if segmentation.GetNumberOfSegments() and source != _LABELMAP:
+            raise CTSAM3DError(
+                f"The segments of {segmentation_node.GetName()} are kept as {source}; make {_LABELMAP} their source."
+            )
         self._own_node = editor_node is None
         if editor_node is None:
             editor_node = slicer.vtkMRMLSegmentEditorNode()
@@ -56,7 +64,7 @@ class LogicSegmentWriter:
             editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
             scene.AddNode(editor_node)
         self.editor_node = editor_node
-        if not _has_geometry(segmentation_node):
+        if volume_node is not None and not _has_geometry(segmentation_node):
             segmentation_node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
         editor_node.SetAndObserveSegmentationNode(segmentation_node)
         editor_node.SetAndObserveSourceVolumeNode(volume_node)
