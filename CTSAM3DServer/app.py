@@ -98,7 +98,7 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
         """Go on with these clicks a little; ask again until the mask is final."""
         clicks = tuple(click.click() for click in body.clicks)
         answer = await service.segment(request.state.owner, id, body.model, body.reach, clicks)
-        return Response(await asyncio.to_thread(answer.pack), media_type=MEDIA_TYPE)
+        return Response(answer, media_type=MEDIA_TYPE)
 
     return app
 

@@ -18,6 +18,8 @@ from CTSAM3DServer.service import Service
 from CTSAM3DServer.settings import Settings, SettingsError
 
 MOST_CONNECTIONS = 512
+KEPT_ALIVE_S = 60
+"""How long a connection is kept for the next click."""
 GRACE_S = 10
 """How long requests that have begun may take once the server is told to end."""
 
@@ -52,6 +54,7 @@ class Server:
             access_log=False,  # it would write volume ids; the guard writes a log of its own
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=KEPT_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             ws="none",
         )

@@ -26,8 +26,9 @@ from CTSAM3DLib.session import Session, State, Turn
 from CTSAM3DServer.turns import FairWorker
 from CTSAM3DServer.volumes import MissingTiles, ServedVolume, UploadedTiles, Volumes
 
-LONGEST_WAIT_S = 10.0
-"""After this time a request is answered with what there is, so that a client can tell a busy server from a dead one."""
+LONGEST_WAIT_S = 2.0
+"""After this time a request is answered with what there is, so that a client can tell a busy server from a dead one,
+and is free to cancel."""
 
 WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 
@@ -53,6 +54,8 @@ class Service:
         self.engines = [Engine(model, device) for model in models]
         self._worker = FairWorker("ctsam3d-turns")
         self._running: dict[WorkKey, _Running] = {}
+        # One mask at a time is laid out in full, since one of two far clicks takes as much memory as the whole volume.
+        self._packing = asyncio.Semaphore(1)
         self._on_turn = on_turn
 
     @property
@@ -87,8 +90,8 @@ class Service:
         for index, inside in unpack_tiles(message, volume.grid).items():
             source.add(index, inside)
 
-    async def segment(self, owner: str, volume_id: str, model: str, reach: Reach, clicks: tuple[Click, ...]) -> Answer:
-        """Go on with these clicks by one turn, or say which tiles that needs. Raises CTSAM3DError.
+    async def segment(self, owner: str, volume_id: str, model: str, reach: Reach, clicks: tuple[Click, ...]) -> bytes:
+        """Go on with these clicks by one turn, or say which tiles that needs; a packed `Answer`. Raises CTSAM3DError.
 
         Who asks for what somebody is already being answered shares the answer.
         """
@@ -102,9 +105,9 @@ class Service:
             self._running[key].task = asyncio.create_task(self._advance(key))
         running = self._running[key]
         done, _ = await asyncio.wait({running.task}, timeout=LONGEST_WAIT_S)
-        return running.task.result() if done else await asyncio.to_thread(running.work.answer, ())
+        return running.task.result() if done else await self._answer(running.work, ())
 
-    async def _advance(self, key: WorkKey) -> Answer:
+    async def _advance(self, key: WorkKey) -> bytes:
         volume, work = key[0], self._running[key].work
         self.cache.discard((*key, "work"))  # so that work which fails is not met again
         try:
@@ -113,12 +116,16 @@ class Service:
                 # Without keys everyone is the same user, and volumes take turns instead.
                 turn = self._worker.submit(volume.owner or volume.id, partial(self._timed_step, work))
                 needed = await asyncio.wrap_future(turn)
-            answer = await asyncio.to_thread(work.answer, needed)
+            answer = await self._answer(work, needed)
         finally:
             del self._running[key]
         if not work.final:
             self.cache.put((*key, "work"), work, work.nbytes)
         return answer
+
+    async def _answer(self, work: _Work, needed: Sequence[TileIndex]) -> bytes:
+        async with self._packing:
+            return await asyncio.to_thread(work.answer, needed)
 
     def _timed_step(self, work: _Work) -> Sequence[TileIndex]:
         begun = time.perf_counter()
@@ -170,13 +177,13 @@ class _Work:
             return error.tiles
         return self.look()
 
-    def answer(self, needed: Sequence[TileIndex]) -> Answer:
-        """What there is so far."""
+    def answer(self, needed: Sequence[TileIndex]) -> bytes:
+        """What there is so far, packed."""
         turn = self._turn
         state = turn.state if turn is not None else State()
         values, start = state.canvas.dense()
         final = turn is not None and turn.final
-        return Answer(final, state.quality, state.patches, values, start, tuple(needed))
+        return Answer(final, state.quality, state.patches, values, start, tuple(needed)).pack()
 
 
 @dataclass
@@ -184,4 +191,4 @@ class _Running:
     """Work that is being done, and the task that does it."""
 
     work: _Work
-    task: asyncio.Task[Answer] = field(init=False)
+    task: asyncio.Task[bytes] = field(init=False)

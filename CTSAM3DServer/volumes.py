@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,8 @@ from CTSAM3DLib.grid import AIR_HU, PATCH, ModelGrid, PatchSource, Start, TileIn
 
 LONGEST_AXIS = 4096
 """Voxels along an axis of a CT, and of the model grid over it."""
+LARGEST_GRID = 400_000_000
+"""Voxels of a model grid: a tall patient in a wide field of view at 1.5 mm."""
 SMALL_THINGS = 2048
 """Bytes that a volume without its tiles is taken to need."""
 
@@ -52,6 +55,8 @@ class ServedVolume:
         extent = np.ptp(self.geometry.corners(), axis=0)
         if max(self.geometry.shape) > LONGEST_AXIS or not np.all(extent <= LONGEST_AXIS * self.spacing):
             raise CTSAM3DError(f"The volume is larger than {LONGEST_AXIS} voxels along an axis; crop it.")
+        if math.prod(self.grid.shape) > LARGEST_GRID:
+            raise CTSAM3DError("The volume is larger than any patient; crop it, or mend its header.")
         if np.abs(self.geometry.corners()).max() > 1e6:
             raise CTSAM3DError("The volume lies more than a kilometre away from its origin; mend its header.")
 

@@ -20,7 +20,7 @@ from CTSAM3DLib.result import CancelEvent, stop_if_cancelled
 
 CONNECT_S = 5.0
 READ_S = 30.0
-"""A server answers within a third of this, with what it has by then."""
+"""A server answers within a tenth of this, with what it has by then."""
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 """Pauses before new tries; together as long as a server takes to start again."""
 PERSIST_S = 60.0

@@ -90,6 +90,21 @@ def clicks(tube) -> list[Click]:
     return [click_at(tube, 20, 46, 36), click_at(tube, 126, 46, 100, False), click_at(tube, 180, 46, 36)]
 
 
+@pytest.fixture(scope="session")
+def bent_tube() -> Volume:
+    """A bent bright tube in soft tissue, which the bundled model follows over several patches."""
+    z, y, x = np.mgrid[0:160, 0:60, 0:60]
+    tube = (y - 30 - 10 * np.sin(z / 25)) ** 2 + (x - 30) ** 2 < 64
+    array = np.where(tube, 250, 30) + np.random.default_rng(0).normal(0, 8, tube.shape)
+    array[:, :5] = -1000
+    return Volume(array.astype(np.int16), Geometry((160, 60, 60), (0, 0, 0), (3, 3, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def bent_clicks(bent_tube) -> list[Click]:
+    return [click_at(bent_tube, 20, 37, 30), click_at(bent_tube, 60, 36, 30), click_at(bent_tube, 60, 50, 50, False)]
+
+
 def same(one, other) -> bool:
     """Whether two results are the same in everything that they say."""
     return (

@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 import requests
@@ -16,30 +15,14 @@ import requests
 from CTSAM3DLib.errors import Cancelled, Problem, ServerError
 from CTSAM3DLib.local_process import LocalServer
 from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Geometry, Volume
-from Testing.server.conftest import click_at, same, wait_until
+from Testing.server.conftest import same, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def ct() -> Volume:
-    """A bent bright tube in soft tissue, long enough for the bundled model to follow it over several patches."""
-    z, y, x = np.mgrid[0:160, 0:60, 0:60]
-    tube = (y - 30 - 10 * np.sin(z / 25)) ** 2 + (x - 30) ** 2 < 64
-    array = np.where(tube, 250, 30) + np.random.default_rng(0).normal(0, 8, tube.shape)
-    array[:, :5] = -1000
-    return Volume(array.astype(np.int16), Geometry((160, 60, 60), (0, 0, 0), (3, 3, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
-
-
-@pytest.fixture(scope="module")
-def clicks(ct):
-    return [click_at(ct, 20, 37, 30), click_at(ct, 60, 36, 30), click_at(ct, 60, 50, 50, False)]
-
-
-@pytest.fixture(scope="module")
-def expected(ct, clicks):
-    return Segmenter.load(device="cpu").open(ct).segment(clicks)
+def expected(bent_tube, bent_clicks):
+    return Segmenter.load(device="cpu").open(bent_tube).segment(bent_clicks)
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +37,10 @@ def process_of(server: LocalServer) -> psutil.Process:
 
 
 def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mask(
-    local_server, ct, clicks, expected, caplog
+    local_server, bent_tube, bent_clicks, expected, caplog
 ):
-    session = local_server.connect().open(ct)
-    session.segment(clicks[:1])
+    session = local_server.connect().open(bent_tube)
+    session.segment(bent_clicks[:1])
     first = process_of(local_server)
     first.kill()
     wait_until(lambda: not local_server.running)
@@ -68,7 +51,7 @@ def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mas
             killed.append(process_of(local_server))
             killed[0].kill()
 
-    result = session.segment(clicks, progress=kill_once)
+    result = session.segment(bent_clicks, progress=kill_once)
     assert killed
     assert len({first.pid, killed[0].pid, process_of(local_server).pid}) == 3
     assert same(result, expected)
@@ -83,27 +66,27 @@ def test_it_is_reached_by_its_own_key_alone_which_no_list_of_processes_shows(loc
 
 
 def test_a_server_that_keeps_ending_is_given_up_until_it_is_started_again(
-    local_server, ct, clicks, expected, monkeypatch
+    local_server, bent_tube, bent_clicks, expected, monkeypatch
 ):
     monkeypatch.setattr("CTSAM3DLib.local_process.MOST_RESTARTS", 0)
-    session = local_server.connect().open(ct)
+    session = local_server.connect().open(bent_tube)
     process_of(local_server).kill()
     with pytest.raises(ServerError, match="keeps ending") as caught:
-        session.segment(clicks)
+        session.segment(bent_clicks)
     assert caught.value.problem is Problem.NOT_STARTED
     local_server.start()
-    assert same(session.segment(clicks), expected)
+    assert same(session.segment(bent_clicks), expected)
 
 
-def test_stopped_it_is_gone_and_says_so(local_server, ct, clicks):
-    process, session = process_of(local_server), local_server.connect().open(ct)
+def test_stopped_it_is_gone_and_says_so(local_server, bent_tube, bent_clicks):
+    process, session = process_of(local_server), local_server.connect().open(bent_tube)
     local_server.start()  # it runs already
     assert process_of(local_server) == process
     local_server.stop()
     assert not process.is_running()
     assert not local_server.running
     with pytest.raises(ServerError, match="start it first") as caught:
-        session.segment(clicks)
+        session.segment(bent_clicks)
     assert caught.value.problem is Problem.NOT_STARTED
     local_server.stop()  # twice does no harm
 

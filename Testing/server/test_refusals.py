@@ -62,6 +62,8 @@ def refused(answer: requests.Response, status: int, words: str = "") -> None:
         {"shape": [0, 100, 100]},
         {"shape": [-1, 100, 100]},
         {"shape": [10**9, 100, 100]},
+        {"shape": [4000, 4000, 4000]},
+        {"shape": [1000, 1000, 1000]},
         {"shape": [1.5, 2, 2]},
         {"spacing": [0, 1, 1]},
         {"spacing": [-1, 1, 1]},

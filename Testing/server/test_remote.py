@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import answers, click_at, same, serving, volume_with, wait_until
 from Testing.server.unreliable import UnreliableLink
+
+TORSO = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
 
 
 @pytest.mark.parametrize("reach", ["patch", "neighbours", "structure"])
@@ -42,18 +45,26 @@ def test_volumes_of_any_size_and_direction(server, local, shape, spacing):
         assert same(result, local.open(volume).segment(click))
 
 
-def test_the_bundled_model_over_a_socket_on_a_torso():
-    from CTSAM3DLib.demo import phantom_case
+@pytest.fixture(scope="module")
+def bundled():
+    return Segmenter.load(device="cpu")
 
-    case = phantom_case(0)
-    label = next(label for label, name in case.names.items() if name == "aorta")
-    inside = np.argwhere(case.labels == label)
-    clicks = [click_at(case.ct, *inside[len(inside) // part]) for part in (2, 5)]
-    segmenter = Segmenter.load()
-    with serving(models=[segmenter.engine.model]) as server:
-        result = connect(server.address).open(case.ct).segment(clicks)
+
+def test_the_bundled_model_over_a_socket(bundled, bent_tube, bent_clicks):
+    with serving(models=[bundled.engine.model]) as server:
+        result = connect(server.address).open(bent_tube).segment(bent_clicks)
+    assert len(result.patches) > 3
+    assert same(result, bundled.open(bent_tube).segment(bent_clicks))
+
+
+@pytest.mark.skipif(not TORSO.is_file(), reason=f"the CT {TORSO.name} is not in ../shared/data")
+def test_the_bundled_model_over_a_socket_on_a_patient(bundled):
+    torso = Volume.read(TORSO)
+    clicks = [click_at(torso, 60, 40, 80), click_at(torso, 70, 45, 75), click_at(torso, 60, 60, 60, False)]
+    with serving(models=[bundled.engine.model]) as server:
+        result = connect(server.address).open(torso).segment(clicks)
     assert result.mask.array.any()
-    assert same(result, segmenter.open(case.ct).segment(clicks))
+    assert same(result, bundled.open(torso).segment(clicks))
 
 
 def test_progress_shows_the_clicked_patch_first_and_then_only_grows(tube, clicks):
