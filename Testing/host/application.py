@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import types
 import weakref
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
             logic.SetMRMLApplicationLogic(self._application_logic)
             logic.SetMRMLScene(self._scene)
             setattr(self._modules, name, qSlicerLoadableModule(name, logic))
-        self._scene_followers: weakref.WeakSet[Any] = weakref.WeakSet()  # widgets that observe the scene
+        self._scene_followers: weakref.WeakSet[Any] = weakref.WeakSet()  # widgets with observers
         self._effect_factory = qSlicerSegmentEditorEffectFactory()
         self._plugin_handler = qSlicerSubjectHierarchyPluginHandler()
         self._extensions = qSlicerExtensionsManagerModel()
@@ -132,7 +132,9 @@ class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
         QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
 
     def _stop(self) -> None:
-        """Let go of the scene and of what belongs to it."""
+        """Let go of the scene, of what belongs to it, and of whoever waited for the start."""
+        self.disconnect("startupCompleted()")
+        self._held_slots = {}
         QtCore.QCoreApplication.processEvents()
         self._effect_factory = self._plugin_handler = self._extensions = self._layout_manager = None
         self._modules = self._application_logic = self._scene = None
@@ -214,10 +216,7 @@ def _module(name: str, **members: Any) -> types.ModuleType:
     return module
 
 
+@cache
 def application() -> qSlicerApplication:
-    """The one application of this process."""
-    running = QtWidgets.QApplication.instance()
-    if running is None:
-        running = qSlicerApplication()
-        sys.modules["__main__"].__dict__.setdefault("_slicer_application", running)  # lives as long as the process
-    return running
+    """The one application of this process; it lives as long as the process does."""
+    return qSlicerApplication()

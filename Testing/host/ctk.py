@@ -120,7 +120,7 @@ class _NumberWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
         self._spin_box = wrapper(QtWidgets.QDoubleSpinBox)()
-        layout = QtWidgets.QHBoxLayout(self)
+        layout = wrapper(QtWidgets.QHBoxLayout)(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._spin_box)
         self._spin_box.valueChanged.connect(self.valueChanged.emit)
@@ -207,7 +207,7 @@ class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
         QtWidgets.QComboBox.setEditable(self._combo_box, True)
         self._button = QtWidgets.QToolButton()
         self._button.setText("…")
-        layout = QtWidgets.QHBoxLayout(self)
+        layout = wrapper(QtWidgets.QHBoxLayout)(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo_box, 1)
         layout.addWidget(self._button)

@@ -62,7 +62,7 @@ class Host:
 
         from Testing.host import application, mrml_widgets, scripted_module, segment_editor, segment_effect, views
 
-        self.app = application.application()
+        slicer.app = self.app = application.application()
         self.app._start(folder, main_window)
         for module in (application, mrml_widgets, scripted_module, segment_editor, segment_effect, views):
             for name, value in vars(module).items():
@@ -70,11 +70,9 @@ class Host:
                     setattr(slicer, name, value)
         for name in ("i18n", "packaging", "ScriptedLoadableModule"):
             setattr(slicer, name, sys.modules[f"slicer.{name}"])
-        slicer.app = self.app
         slicer.mrmlScene = self.scene = self.app.mrmlScene()
         slicer.modules = self.app._modules
         self._errors: list[BaseException] = []
-        self._editors: list[Any] = []
         self._module_widgets: list[Any] = []
 
     # Errors
@@ -141,7 +139,6 @@ class Host:
             node.SetSingletonTag("SegmentEditor")
             node = self.scene.AddNode(node)
         editor.setMRMLSegmentEditorNode(node)
-        self._editors.append(editor)
         return editor
 
     # The user's hands
@@ -222,8 +219,6 @@ class Host:
 
     def _close(self) -> None:
         """End as Slicer ends. What is of Qt goes now: the garbage collector may run in a thread, and Qt would crash."""
-        for editor in self._editors:
-            editor._close()
         for panel in self._module_widgets:
             panel._python.cleanup()
         self.app._delete_widgets()

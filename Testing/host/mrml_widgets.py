@@ -100,7 +100,7 @@ class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
     def __init__(self, *parent: Any) -> None:
         super().__init__(*parent)
         self._box = QtWidgets.QComboBox()
-        layout = QtWidgets.QHBoxLayout(self)
+        layout = wrapper(QtWidgets.QHBoxLayout)(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._box)
         self._scene: Any = None
@@ -241,7 +241,7 @@ class qMRMLSegmentSelectorWidget(qMRMLWidget):
         self._node_box.nodeTypes = ("vtkMRMLSegmentationNode",)
         self._segment_box = QtWidgets.QComboBox()
         self._none_enabled = False
-        layout = QtWidgets.QHBoxLayout(self)
+        layout = wrapper(QtWidgets.QHBoxLayout)(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._node_box)
         layout.addWidget(self._segment_box)

@@ -22,6 +22,7 @@ import warnings
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
+from shiboken6 import Shiboken
 
 from Testing.host import api
 
@@ -111,12 +112,10 @@ class PythonQtObject:
         native_signal = _native_signal(self, signal)
         if target:
             return bool(QtCore.QObject.disconnect(self, QtCore.SIGNAL(native_signal), _held_slot(self, *target)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # PySide6 warns where there was nothing to disconnect
-            try:
-                return bool(object.__getattribute__(self, signal.partition("(")[0]).disconnect())
-            except RuntimeWarning:
-                return False
+        with warnings.catch_warnings(record=True) as complaints:
+            warnings.simplefilter("always")
+            object.__getattribute__(self, signal.partition("(")[0]).disconnect()
+        return not complaints  # PySide6 warns where there was nothing to disconnect
 
     def className(self) -> str:
         """The name of the C++ class."""
@@ -172,9 +171,14 @@ class _Signal:
 
 
 def adopt(value: Any) -> Any:
-    """Give an object that Qt made itself PythonQt's ways too."""
+    """Give an object that Qt made itself PythonQt's ways too.
+
+    One that Python made with PySide6's own class, a part inside a widget of the host, keeps that class: it has a
+    meta-object that hangs on it.
+    """
     if isinstance(value, QtCore.QObject) and not isinstance(value, PythonQtObject):
-        value.__class__ = wrapper(_native_class(type(value)))
+        if not Shiboken.createdByPython(value):
+            value.__class__ = wrapper(_native_class(type(value)))
     elif isinstance(value, (list, tuple)) and any(isinstance(item, QtCore.QObject) for item in value):
         return type(value)(adopt(item) for item in value)
     return value

@@ -10,6 +10,7 @@ from PySide6 import QtCore, QtWidgets
 
 from Testing.host.ctk import ctkFittedTextBrowser
 from Testing.host.mrml_widgets import qMRMLWidget
+from Testing.host.pythonqt import wrapper
 from Testing.host.segment_effect import qSlicerSegmentEditorEffectFactory
 from Testing.host.views import all_views
 
@@ -47,7 +48,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._following = False
         self._help = ctkFittedTextBrowser()
         self._help.setVisible(False)
-        self._layout = QtWidgets.QVBoxLayout(self)
+        self._layout = wrapper(QtWidgets.QVBoxLayout)(self)
         self._layout.addWidget(self._help)
         self._layout.addStretch(1)
         self.updateEffectList()
@@ -56,6 +57,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setMRMLScene(self, scene: Any) -> None:
         super().setMRMLScene(scene)
+        slicer.app._scene_followers.add(self)
         self._logic.SetMRMLScene(scene)
         self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
         follow = lambda *_: self.updateWidgetFromMRML()  # noqa: E731
@@ -299,7 +301,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         for effect in self._effects.values():
             effect._call(callback)
 
-    def _close(self) -> None:
+    def _forget_scene(self) -> None:
         """What the destructor does in C++."""
         for tags in (self._view_tags, self._segmentation_tags, self._node_tags, self._tags):
             _remove_observers(tags)

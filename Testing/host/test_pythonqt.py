@@ -141,3 +141,9 @@ def test_names_that_slicers_qt_lacks_fail(name):
 
     with pytest.raises(AttributeError, match=name):
         getattr(qt, name)
+
+
+def test_disconnecting_nothing_says_so(button):
+    assert not button.disconnect("clicked(bool)")
+    button.connect("clicked(bool)", lambda checked: None)
+    assert button.disconnect("clicked(bool)")

@@ -186,3 +186,22 @@ def test_a_panel_is_drawn_in_light_and_dark(editor, slicer_host, tmp_path):
     )
     assert light > 200
     assert dark < 80
+
+
+def test_surfaces_can_be_picked_in_3d(editor, slicer_host):
+    import slicer
+    import vtk
+
+    editor.setActiveEffectByName("Filler")
+    slicer_host.click(slicer.app.layoutManager().sliceWidget("Red"), (0, 0, 0))
+    editor.segmentationNode().CreateClosedSurfaceRepresentation()
+    view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+    slicer.app.layoutManager().resetThreeDViews()
+    renderer = view.renderWindow().GetRenderers().GetFirstRenderer()
+    picker = vtk.vtkCellPicker()
+    width, height = view.renderWindow().GetSize()
+    assert picker.Pick(width / 2, height / 2, 0, renderer)
+    manager = view.displayableManagerByClassName("vtkMRMLSegmentationsDisplayableManager3D")
+    manager.Pick3D(picker.GetPickPosition())
+    display = slicer.mrmlScene.GetNodeByID(manager.GetPickedNodeID())
+    assert display is editor.segmentationNode().GetDisplayNode()

@@ -11,6 +11,7 @@ from PySide6 import QtCore, QtWidgets
 from Testing.host.mrml_widgets import qMRMLWidget
 from Testing.host.pythonqt import wrapper
 
+SURFACES = "vtkMRMLSegmentationsDisplayableManager3D"
 VIEW_SIZE = 256
 """Width and height of each view in pixels."""
 
@@ -52,10 +53,25 @@ class qMRMLSliceView(ctkVTKAbstractView):
 
 
 class qMRMLThreeDView(ctkVTKAbstractView):
-    """The picture part of a 3D view."""
+    """The picture part of a 3D view. Slicer's own displayable manager puts segments' surfaces into its renderer."""
+
+    def __init__(self, *parent: Any) -> None:
+        super().__init__(*parent)
+        factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
+        factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        if not factory.IsDisplayableManagerRegistered(SURFACES):
+            factory.RegisterDisplayableManager(SURFACES)
+        self._managers = factory.InstantiateDisplayableManagers(self._renderer)
+
+    def setMRMLViewNode(self, node: Any) -> None:
+        self._node = node
+        self._managers.SetMRMLDisplayableNode(node)
 
     def mrmlViewNode(self) -> Any:
         return self._node
+
+    def displayableManagerByClassName(self, name: str) -> Any:
+        return self._managers.GetDisplayableManagerByClassName(name)
 
 
 class qMRMLSliceWidget(qMRMLWidget):
@@ -101,7 +117,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
         self._view = qMRMLThreeDView()
 
     def setMRMLViewNode(self, node: Any) -> None:
-        self._view._node = node
+        self._view.setMRMLViewNode(node)
 
     def mrmlViewNode(self) -> Any:
         return self._view._node
