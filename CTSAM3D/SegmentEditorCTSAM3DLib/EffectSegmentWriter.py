@@ -28,11 +28,12 @@ class EffectSegmentWriter:
         if not self._undoStateIsSaved:
             self._scriptedEffect.saveStateForUndo()
 
-    def set_labelmap(self, segment_id: str, labelmap) -> None:
-        """Replace the segment, within the editable area."""
-        self._scriptedEffect.modifySegmentByLabelmap(
-            self.segmentation_node,
-            segment_id,
-            labelmap,
-            slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeSet,
-        )
+    def add(self, segment_id: str, labelmap) -> None:
+        """Add voxels to the segment, within the editable area."""
+        mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd
+        self._scriptedEffect.modifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode)
+
+    def remove(self, segment_id: str, labelmap) -> None:
+        """Take voxels away from the segment, within the editable area."""
+        mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeRemove
+        self._scriptedEffect.modifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode)

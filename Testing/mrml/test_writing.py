@@ -1,5 +1,7 @@
 """Masks into segments: exactly, within what the Segment Editor allows, with one undo state."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import slicer
@@ -63,56 +65,63 @@ def test_a_smaller_mask_leaves_nothing_of_the_larger_one(editor):
         assert np.array_equal(editor.mask(editor.a), full(crop))
 
 
-def test_a_modifier_with_an_origin_of_its_own_would_leave_old_voxels(editor):
-    """The trap that `cropped_labelmap` keeps away; should Slicer ever mend it, the rule may go."""
-    editor.write(editor.a, LARGE)
+GRIDS = {
+    "shifted": lambda grid: grid.crop((slice(10, 70), slice(12, 80), slice(14, 90))),
+    "shifted by a part of a voxel": lambda grid: replace(grid, origin=tuple(np.add(grid.origin, 0.6))),
+    "finer": lambda grid: replace(grid, spacing=(0.75,) * 3, shape=tuple(2 * n for n in grid.shape)),
+    "coarser": lambda grid: replace(grid, spacing=(3.0,) * 3, shape=tuple(n // 2 for n in grid.shape)),
+    "mirrored": lambda grid: replace(
+        grid, origin=tuple(grid.to_lps((89, 0, 0))), direction=(1.0, 0, 0, 0, -1, 0, 0, 0, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("stored", GRIDS.values(), ids=GRIDS)
+def test_a_segment_that_is_stored_on_another_grid_leaves_nothing_of_itself(editor, tmp_path, stored):
+    loaded, beside = load_on(stored(image_geometry(editor.writer.reference_image())), editor, tmp_path)
+    before, of_beside = editor.mask(loaded).copy(), editor.mask(beside).copy()
+    part = Crop(before[:30], (0, 0, 0))
+    for crop in (part, Crop.empty(), SMALL, LARGE):
+        editor.write(loaded, crop)
+        assert np.array_equal(editor.mask(loaded), full(crop))
+        assert np.array_equal(editor.mask(beside), of_beside)
+    for _ in range(4):
+        editor.writer.undo()
+    assert np.array_equal(editor.mask(loaded), before)
+
+
+def test_slicers_own_replacement_would_leave_old_voxels(editor, tmp_path):
+    """Why masks are not written by `Set`; should it ever be mended, that would do."""
     reference = editor.writer.reference_image()
-    shifted = cropped_labelmap(Crop(SMALL.voxels, (0, 0, 0)), reference)
-    shifted.SetOrigin((image_geometry(reference).to_lps([SMALL.first])[0]) * (-1, -1, 1))
-    editor.writer.set_labelmap(editor.a, shifted)
-    assert editor.mask(editor.a).sum() > SMALL.voxels.sum()
-
-
-def test_a_segment_on_another_grid_is_brought_onto_the_reference_first(editor, tmp_path):
-    (loaded,) = load_on_a_shifted_grid(editor, tmp_path, LARGE)
-    assert np.array_equal(editor.mask(loaded), full(LARGE))
-    editor.write(loaded, SMALL)
-    assert np.array_equal(editor.mask(loaded), full(SMALL))
-    editor.writer.undo()
-    assert np.array_equal(editor.mask(loaded), full(LARGE))
-
-
-def test_without_regridding_old_voxels_would_stay(editor, tmp_path):
-    """The other trap; should Slicer ever mend it, `regrid` may go."""
-    (loaded,) = load_on_a_shifted_grid(editor, tmp_path, LARGE)
-    editor.writer.set_labelmap(loaded, cropped_labelmap(SMALL, editor.writer.reference_image()))
+    loaded, _ = load_on(GRIDS["shifted"](image_geometry(reference)), editor, tmp_path)
+    logic = editor.writer._logic
+    modifier = cropped_labelmap(SMALL, editor.writer.reference_image())
+    logic.ModifySegmentByLabelmap(editor.segmentation, loaded, modifier, logic.ModificationModeSet, True, False)
     assert editor.mask(loaded).sum() > SMALL.voxels.sum()
 
 
-@pytest.mark.parametrize("first", [(60, 50, 40), (52, 31, 21)])
-def test_regridding_does_not_touch_segments_of_the_same_layer(editor, first, tmp_path):
-    neighbour = block(first, (6, 6, 6))  # far from the new mask, or under it
-    loaded, beside = load_on_a_shifted_grid(editor, tmp_path, SMALL, neighbour)
-    assert editor.segmentation.GetSegmentation().GetNumberOfLayers() == 1
-    editor.write(loaded, LARGE)
-    assert np.array_equal(editor.mask(loaded), full(LARGE))
-    assert np.array_equal(editor.mask(beside), full(neighbour))
-    editor.writer.undo()
-    assert np.array_equal(editor.mask(loaded), full(SMALL))
-    assert np.array_equal(editor.mask(beside), full(neighbour))
+def test_labelmaps_keep_the_origin_of_the_grid(editor):
+    reference = editor.writer.reference_image()
+    labelmap = cropped_labelmap(SMALL, reference)
+    assert labelmap.GetOrigin() == reference.GetOrigin()
+    assert labelmap.GetExtent() == (40, 44, 30, 33, 20, 22)
+    assert cropped_labelmap(Crop.empty(), reference).GetScalarRange() == (0, 0)
 
 
-def load_on_a_shifted_grid(editor, folder, *masks: Crop) -> list[str]:
-    """Go on with the segments of a file whose grid begins elsewhere than the CT; they share one layer."""
-    labels = sum(full(mask) * number for number, mask in enumerate(masks, start=1))
-    geometry = image_geometry(editor.writer.reference_image()).crop((slice(10, 70), slice(12, 80), slice(14, 90)))
-    segments = [Segment(str(number), number, (1.0, 0.0, 0.0)) for number in range(1, len(masks) + 1)]
-    path = folder / "shifted.seg.nrrd"
-    write_segmentation(Volume(labels[10:, 12:, 14:].astype(np.uint8), geometry), path, segments)
+def load_on(geometry, editor, folder) -> list[str]:
+    """Go on with two segments of a file, which share one layer on this grid."""
+    z, y, x = geometry.shape
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[z // 4 : z // 2, y // 4 : y // 2, x // 3 : x // 2] = 1
+    labels[z // 4 : z // 2, y // 4 : y // 2, x // 2 : x // 2 + 8] = 2
+    path = folder / "stored.seg.nrrd"
+    write_segmentation(Volume(labels, geometry), path, [Segment(str(n), n, (1.0, 0.0, 0.0)) for n in (1, 2)])
     editor.segmentation = read_segmentation_node(editor.volume.GetScene(), path)
     editor.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(editor.volume)
     editor.node.SetAndObserveSegmentationNode(editor.segmentation)
-    return list(editor.segmentation.GetSegmentation().GetSegmentIDs())
+    segmentation = editor.segmentation.GetSegmentation()
+    assert segmentation.GetNumberOfLayers() == 1
+    return list(segmentation.GetSegmentIDs())
 
 
 def test_one_prediction_is_one_undo_state(editor):
@@ -164,6 +173,15 @@ def test_the_change_is_what_the_editable_area_left_of_it(editor):
     assert change.added_ml == pytest.approx(half.voxels.sum() * 1.5**3 / 1000)
     assert change.removed_ml == 0
     assert np.array_equal(change.added.on((0, 0, 0), SHAPE), full(half))
+
+
+def test_a_segment_that_is_its_own_editable_area_is_replaced_within_itself(editor):
+    """One may not take the old mask away first, or nothing would be editable any more."""
+    editor.write(editor.a, LARGE)
+    editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideAllSegments)
+    beyond = block((45, 35, 25), (40, 30, 20))
+    editor.write(editor.a, beyond)
+    assert np.array_equal(editor.mask(editor.a), full(LARGE) & full(beyond))
 
 
 def test_a_mask_beyond_the_reference_grid_is_kept_whole(editor):

@@ -38,6 +38,18 @@ class Crop:
         moved[tuple(of_moved)] = self.voxels[tuple(of_own)]
         return moved
 
+    def trimmed(self) -> Crop:
+        """The same mask in the smallest part of the grid."""
+        box = []
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            there = np.flatnonzero(self.voxels.any(axis=others))
+            if not there.size:
+                return Crop.empty()
+            box.append(slice(int(there[0]), int(there[-1]) + 1))
+        z, y, x = box
+        return placed(self.voxels[z, y, x], (z, y, x), self.first)
+
 
 def union(*crops: Crop) -> tuple[Ijk, tuple[int, int, int]]:
     """The first voxel (i, j, k) and the shape (z, y, x) of the smallest part of the grid around these crops."""

@@ -1,8 +1,4 @@
-"""Segments' labelmaps as numpy masks on the reference grid, and back.
-
-`Set` leaves old voxels behind in two cases, and both are kept away here: a modifier with an origin of its own (ours is
-cropped by its extent), and a segment whose stored labelmap lies on another grid than the reference (`regrid`).
-"""
+"""Segments' labelmaps as numpy masks on the reference grid, and back."""
 
 from __future__ import annotations
 
@@ -17,7 +13,10 @@ from CTSAM3DLib.mrml.frames import image_first
 
 
 def cropped_labelmap(crop: Crop, reference: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:
-    """An unsigned char labelmap on the reference grid with the crop's extent; of an empty crop, a single zero."""
+    """An unsigned char labelmap on the reference grid with the crop's extent; of an empty crop, a single zero.
+
+    Its origin is the grid's, wherever the crop begins: Slicer takes labelmaps with another origin for another grid.
+    """
     if not crop.voxels.size:
         crop = Crop(np.zeros((1, 1, 1), np.uint8), image_first(reference))
     labelmap = slicer.vtkOrientedImageData()
@@ -35,7 +34,7 @@ def cropped_labelmap(crop: Crop, reference: slicer.vtkOrientedImageData) -> slic
 def segment_mask(
     segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, reference: slicer.vtkOrientedImageData
 ) -> Crop:
-    """The segment's voxels on the reference grid."""
+    """The segment's voxels on the reference grid, resampled if they are stored on another one."""
     labelmap = segmentation_node.GetBinaryLabelmapInternalRepresentation(segment_id)
     if labelmap is None or labelmap.IsEmpty():
         return Crop.empty()
@@ -43,21 +42,6 @@ def segment_mask(
     if not _on_grid(labelmap, reference):
         labelmap, label = _resampled(segmentation_node, segment_id, reference), 1
     return Crop((_voxels(labelmap) == label).view(np.uint8), image_first(labelmap))
-
-
-def regrid(
-    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, reference: slicer.vtkOrientedImageData
-) -> None:
-    """Bring the segment's stored labelmap onto the reference grid if it is on another.
-
-    Segments that share its layer stay as they are.
-    """
-    labelmap = segmentation_node.GetBinaryLabelmapInternalRepresentation(segment_id)
-    if labelmap is None or labelmap.IsEmpty() or _on_grid(labelmap, reference):
-        return
-    resampled = _resampled(segmentation_node, segment_id, reference)
-    logic = slicer.vtkSlicerSegmentationsModuleLogic
-    logic.SetBinaryLabelmapToSegment(resampled, segmentation_node, segment_id, logic.MODE_REPLACE)
 
 
 def voxel_ml(reference: slicer.vtkOrientedImageData) -> float:

@@ -12,7 +12,7 @@ from CTSAM3DLib import provenance
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.clicks import drop_pending_clicks
 from CTSAM3DLib.mrml.crops import Change, Crop
-from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, voxel_ml
+from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask, voxel_ml
 
 KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
@@ -33,8 +33,11 @@ class SegmentWriter(Protocol):
     def save_state_for_undo(self) -> None:
         """Remember the segmentation as it is now."""
 
-    def set_labelmap(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Replace the segment, within the editable area, by a labelmap on the reference grid."""
+    def add(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Add the voxels of a labelmap on the reference grid to the segment, within the editable area."""
+
+    def remove(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Take the voxels of a labelmap on the reference grid away from the segment, within the editable area."""
 
 
 class LogicSegmentWriter:
@@ -87,13 +90,13 @@ class LogicSegmentWriter:
         """Remember the segmentation as it is now."""
         self._logic.SaveStateForUndo()
 
-    def set_labelmap(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Replace the segment, within the editable area."""
-        self._logic.UpdateReferenceGeometryImage()
-        if self.editor_node.GetSourceVolumeIntensityMask():
-            self._logic.UpdateAlignedSourceVolume()
-        mode = self._logic.ModificationModeSet
-        self._logic.ModifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode, True, False)
+    def add(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Add voxels to the segment, within the editable area."""
+        self._modify(segment_id, labelmap, self._logic.ModificationModeAdd)
+
+    def remove(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Take voxels away from the segment, within the editable area."""
+        self._modify(segment_id, labelmap, self._logic.ModificationModeRemove)
 
     def can_undo(self) -> bool:
         """Whether a state was saved to go back to."""
@@ -114,6 +117,12 @@ class LogicSegmentWriter:
         if self._own_node and scene is not None:
             scene.RemoveNode(self.editor_node)
 
+    def _modify(self, segment_id: str, labelmap: slicer.vtkOrientedImageData, mode: int) -> None:
+        self._logic.UpdateReferenceGeometryImage()
+        if self.editor_node.GetSourceVolumeIntensityMask():
+            self._logic.UpdateAlignedSourceVolume()
+        self._logic.ModifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode, True, False)
+
     def __enter__(self) -> LogicSegmentWriter:
         return self
 
@@ -126,7 +135,9 @@ class LogicSegmentWriter:
 def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping[str, str]) -> Change:
     """Give a segment a new mask and the tags that say how it was made, the clicks among them; one undo state.
 
-    Tags of an earlier mask that these do not name are taken away.
+    Tags of an earlier mask that these do not name are taken away. What differs is added and then removed, in this
+    order, since the segment itself may be the editable area. Slicer's own replacement of a whole segment (`Set`)
+    leaves old voxels where the segment is stored on another grid, and takes several times as long.
     """
     node = writer.segmentation_node
     reference = writer.reference_image()
@@ -134,12 +145,14 @@ def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping
     before = segment_mask(node, segment_id, reference)
     drop_pending_clicks(segment)  # they are answered now, and belong to no state that an undo could bring back
     writer.save_state_for_undo()
-    regrid(node, segment_id, reference)
     for name in {*provenance.TAGS, KEPT_REST_TAG} - tags.keys():
         segment.RemoveTag(name)
     for name, value in tags.items():
         segment.SetTag(name, value)
-    writer.set_labelmap(segment_id, cropped_labelmap(mask, reference))
+    wanted = Change.between(before, mask, voxel_ml(reference))
+    for crop, write in ((wanted.added.trimmed(), writer.add), (wanted.removed.trimmed(), writer.remove)):
+        if crop.voxels.size:
+            write(segment_id, cropped_labelmap(crop, reference))
     return Change.between(before, segment_mask(node, segment_id, reference), voxel_ml(reference))
 
 
