@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,12 @@ class Crop:
         return cls(np.zeros((0, 0, 0), np.uint8))
 
     def on(self, first: Ijk, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """The mask in the part of `shape` (z, y, x) from voxel `first` (i, j, k); zero where this one ends."""
+        """The mask in the part of `shape` (z, y, x) from voxel `first` (i, j, k); zero where this one ends.
+
+        Not to be written to: it may be this mask itself.
+        """
+        if first == self.first and shape == self.voxels.shape:
+            return self.voxels
         moved = np.zeros(shape, np.uint8)
         of_moved, of_own = [], []
         for own, other, size, wanted in zip(self.first[::-1], first[::-1], self.voxels.shape, shape, strict=True):
@@ -65,21 +71,34 @@ def union(*crops: Crop) -> tuple[Ijk, tuple[int, int, int]]:
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What a prediction did to a segment, after the editable area had its say."""
+    """What a prediction does to a segment."""
 
     added: Crop
     removed: Crop
-    added_ml: float
-    removed_ml: float
+    voxel_ml: float
 
     @classmethod
     def between(cls, before: Crop, after: Crop, voxel_ml: float) -> Change:
         """The difference of a segment's masks; `voxel_ml` is the volume of a voxel."""
         first, shape = union(before, after)
         old, new = before.on(first, shape), after.on(first, shape)
-        added, removed = new & ~old, old & ~new
-        added_ml, removed_ml = (float(np.count_nonzero(mask) * voxel_ml) for mask in (added, removed))
-        return cls(Crop(added, first), Crop(removed, first), added_ml, removed_ml)
+        return cls(Crop(new & ~old, first).trimmed(), Crop(old & ~new, first).trimmed(), voxel_ml)
+
+    def found_in(self, mask: Crop) -> Change:
+        """What of this change has come true in the segment's mask; the editable area may have kept the rest away."""
+        added = self.added.voxels & mask.on(self.added.first, self.added.voxels.shape)
+        removed = self.removed.voxels & ~mask.on(self.removed.first, self.removed.voxels.shape)
+        return Change(Crop(added, self.added.first), Crop(removed, self.removed.first), self.voxel_ml)
+
+    @cached_property
+    def added_ml(self) -> float:
+        """The volume that is added."""
+        return float(np.count_nonzero(self.added.voxels) * self.voxel_ml)
+
+    @cached_property
+    def removed_ml(self) -> float:
+        """The volume that is removed."""
+        return float(np.count_nonzero(self.removed.voxels) * self.voxel_ml)
 
 
 def keep_rest(
@@ -92,7 +111,7 @@ def keep_rest(
     balls = [_ball(point, radius_mm, geometry) for point in points]
     placed = [Crop(ball, _plus(first, box)) for ball, box in balls]
     start, shape = union(before, *placed)
-    kept = before.on(start, shape)
+    kept = before.on(start, shape).copy()
     for ball in placed:
         z, y, x = (
             slice(own - other, own - other + size)

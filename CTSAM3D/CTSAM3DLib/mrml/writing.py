@@ -150,10 +150,10 @@ def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping
     for name, value in tags.items():
         segment.SetTag(name, value)
     wanted = Change.between(before, mask, voxel_ml(reference))
-    for crop, write in ((wanted.added.trimmed(), writer.add), (wanted.removed.trimmed(), writer.remove)):
+    for crop, write in ((wanted.added, writer.add), (wanted.removed, writer.remove)):
         if crop.voxels.size:
             write(segment_id, cropped_labelmap(crop, reference))
-    return Change.between(before, segment_mask(node, segment_id, reference), voxel_ml(reference))
+    return wanted.found_in(segment_mask(node, segment_id, reference))
 
 
 def _has_geometry(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
