@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from CTSAM3DLib.errors import CTSAM3DError, MemoryForecastError
@@ -21,6 +22,7 @@ from CTSAM3DServer.keys import Keys
 from CTSAM3DServer.metrics import Metrics
 from CTSAM3DServer.schemas import Health, ModelAnswer, Refusal, SegmentBody, ServerAnswer, VolumeBody
 from CTSAM3DServer.service import Service
+from CTSAM3DServer.turns import ClosedError
 from CTSAM3DServer.volumes import UnknownVolumeError
 
 VolumeId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The client's hash of the volume's content.")]
@@ -71,7 +73,7 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **_REFUSALS}, response_class=Response)
     async def prometheus() -> Response:
         """Counts, times and bytes for Prometheus."""
-        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models", responses=_REFUSALS)
     async def models() -> ServerAnswer:
@@ -124,7 +126,7 @@ def _add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(CTSAM3DError)
     async def wrong(_: Request, error: CTSAM3DError) -> JSONResponse:
-        return refuse(503 if isinstance(error, MemoryForecastError) else 422, str(error))
+        return refuse(503 if isinstance(error, (MemoryForecastError, ClosedError)) else 422, str(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -103,6 +103,7 @@ class Service:
             work: _Work | None = self.cache.get((*key, "work"))
             self._running[key] = _Running(work or _Work(engine, volume, self.cache, reach, clicks))
             self._running[key].task = asyncio.create_task(self._advance(key))
+            self._running[key].task.add_done_callback(_know_error)
         running = self._running[key]
         done, _ = await asyncio.wait({running.task}, timeout=LONGEST_WAIT_S)
         return running.task.result() if done else await self._answer(running.work, ())
@@ -184,6 +185,12 @@ class _Work:
         values, start = state.canvas.dense()
         final = turn is not None and turn.final
         return Answer(final, state.quality, state.patches, values, start, tuple(needed)).pack()
+
+
+def _know_error(task: asyncio.Task[bytes]) -> None:
+    """Keep asyncio from logging an error, which can tell of clicks, where nobody waits for the task any more."""
+    if not task.cancelled():
+        task.exception()
 
 
 @dataclass

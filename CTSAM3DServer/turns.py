@@ -11,6 +11,15 @@ from typing import Any, TypeVar
 from CTSAM3DLib.errors import CTSAM3DError
 
 Answer = TypeVar("Answer")
+
+
+class ClosedError(CTSAM3DError):
+    """The worker takes no work any more."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is shutting down; try again later.")
+
+
 _Piece = tuple["Future[Any]", Callable[[], Any]]
 
 
@@ -31,24 +40,25 @@ class FairWorker:
             return sum(len(pieces) for pieces in self._waiting.values())
 
     def submit(self, asker: Hashable, work: Callable[[], Answer]) -> Future[Answer]:
-        """Work to do when it is this asker's turn. Raises CTSAM3DError once the worker is closed."""
+        """Work to do when it is this asker's turn. Raises ClosedError once the worker is closed."""
         future: Future[Answer] = Future()
         with self._changed:
             if self._closed:
-                raise CTSAM3DError("The server is shutting down; try again later.")
+                raise ClosedError
             self._waiting.setdefault(asker, deque()).append((future, work))
             self._changed.notify()
         return future
 
     def close(self) -> None:
-        """Finish the piece of work that has begun, and cancel those that have not."""
+        """Finish the piece of work that has begun; those that have not end with ClosedError."""
         with self._changed:
             self._closed = True
             abandoned = [future for pieces in self._waiting.values() for future, _ in pieces]
             self._waiting.clear()
             self._changed.notify()
         for future in abandoned:
-            future.cancel()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(ClosedError())
         self._thread.join()
 
     def _run(self) -> None:

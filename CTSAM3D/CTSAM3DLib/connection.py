@@ -227,7 +227,9 @@ def _explained(error: requests.RequestException, endpoint: Endpoint) -> ServerEr
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         refused = any(getattr(cause, "errno", None) == errno.ECONNREFUSED for cause in causes)
         how = "nothing listens there" if refused else "there is no way there"
-        return ServerError(Problem.CLOSED_PORT, f"{at} cannot be reached, {how}; check address and port, and start it.")
+        return ServerError(
+            Problem.CLOSED_PORT, f"{at} cannot be reached, {how}; check the address, and whether it runs."
+        )
     if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         if at.startswith("http://") and _speaks_tls(endpoint):
             return _needs_https(endpoint)

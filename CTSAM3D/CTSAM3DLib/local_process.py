@@ -18,9 +18,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 from CTSAM3DLib.connection import Connection, Endpoint
 from CTSAM3DLib.errors import Problem, ServerError
@@ -58,6 +59,7 @@ class LocalServer:
         self._environment = environment
         self._process: _Process | None = None
         self._crashes: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
+        self._stopping = threading.Event()
         self._lock = threading.Lock()
 
     def __enter__(self) -> LocalServer:
@@ -84,10 +86,12 @@ class LocalServer:
         with self._lock:
             if not self.running:
                 self._crashes.clear()
+                self._stopping.clear()
                 self._process = _Process(self._command, self._environment, progress, cancel)
 
     def stop(self) -> None:
         """Stop the server, if it runs; what it is doing may end first."""
+        self._stopping.set()  # so that a new start after a crash is not waited for
         with self._lock:
             if self._process is not None:
                 self._process.stop()
@@ -106,11 +110,11 @@ class LocalServer:
             if self._process is None:
                 raise ServerError(Problem.NOT_STARTED, "The server on this computer is not started; start it first.")
             if not self._process.running:
-                self._restart(self._process.last_words)
+                self._process = self._after_crash(self._process)
             return self._process.endpoint
 
-    def _restart(self, last_words: str) -> None:
-        now = time.monotonic()
+    def _after_crash(self, crashed: _Process) -> _Process:
+        now, last_words = time.monotonic(), crashed.last_words
         self._crashes.append(now)
         if len(self._crashes) > MOST_RESTARTS and now - self._crashes[0] < RESTARTS_S:
             raise ServerError(
@@ -118,7 +122,8 @@ class LocalServer:
                 f"The server on this computer keeps ending by itself ({last_words}); start it again, or use another.",
             )
         logger.warning("The server on this computer ended by itself (%s); it is started again.", last_words)
-        self._process = _Process(self._command, self._environment)
+        crashed.stop()
+        return _Process(self._command, self._environment, cancel=self._stopping)
 
 
 class _Process:
@@ -151,17 +156,18 @@ class _Process:
             raise ServerError(
                 Problem.NOT_STARTED, f"The server cannot be started: {command[0]} does not run ({error.strerror})."
             ) from error
-        self._readers = [
-            threading.Thread(target=reader, args=(pipe,), daemon=True)
-            for reader, pipe in ((self._read_output, self._process.stdout), (self._read_errors, self._process.stderr))
-        ]
-        for reader in self._readers:
+        self._stdin = cast("IO[str]", self._process.stdin)
+        output, errors = cast("IO[str]", self._process.stdout), cast("IO[str]", self._process.stderr)
+        self._readers = []
+        for pipe, read in ((output, self._read_output), (errors, self._errors.extend)):
+            reader = threading.Thread(target=read, args=(pipe,), daemon=True)
             reader.start()
+            self._readers.append((reader, pipe))
         try:
             self._write_key(key)
             self.endpoint = Endpoint(self._address(progress, cancel), key)
         except BaseException:
-            self._process.kill()
+            self.kill()
             raise
 
     @property
@@ -171,26 +177,33 @@ class _Process:
     @property
     def last_words(self) -> str:
         """The last line that it wrote to its standard error, or how it ended."""
-        for reader in self._readers:
+        for reader, _ in self._readers:
             reader.join(1)  # what it wrote just before its end is still on its way
         lines = [line.strip() for line in self._errors if line.strip()]
         return lines[-1].removeprefix("error: ").rstrip(".") if lines else f"exit code {self._process.poll()}"
 
     def stop(self) -> None:
         """End it as its parent's death would, and by force where that takes too long."""
+        with suppress(OSError):  # it has ended already
+            self._stdin.close()
         try:
-            self._process.communicate(timeout=STOP_S)
-        except (subprocess.TimeoutExpired, ValueError):
-            self._process.kill()
-            self._process.wait()
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        for reader, pipe in self._readers:
+            reader.join(1)
+            if not reader.is_alive():  # a child of its own can hold the pipe open
+                pipe.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
 
     def _write_key(self, key: str) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(key + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            pass  # it has ended already, which is found out below
+        with suppress(OSError):  # it has ended already, which is found out when it should be ready
+            self._stdin.write(key + "\n")
+            self._stdin.flush()
 
     def _address(self, progress: Callable[[str], None] | None, cancel: CancelEvent | None) -> str:
         """Wait until the server is ready, and return where it is."""
@@ -221,9 +234,6 @@ class _Process:
                 continue  # something else that a library printed
             if isinstance(said, dict):
                 self._said.put(said)
-
-    def _read_errors(self, pipe: IO[str]) -> None:
-        self._errors.extend(pipe)
 
 
 _WINDOWS_FLAGS: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)

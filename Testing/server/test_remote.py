@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import requests
 
 from CTSAM3DLib import connect
+from CTSAM3DLib.engine import Engine
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError, Problem, ServerError, VolumeError
 from CTSAM3DLib.session import Segmenter
 from CTSAM3DLib.volume import Geometry, Volume
@@ -17,6 +20,7 @@ from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import answers, click_at, same, serving, volume_with, wait_until
 from Testing.server.unreliable import UnreliableLink
+from Testing.unit.threshold_network import threshold_model
 
 TORSO = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
 
@@ -238,6 +242,17 @@ def test_memory_stays_under_its_bound_however_much_is_clicked(local):
         )
 
 
+def test_several_models_of_several_spacings(local, tube, clicks):
+    coarse = replace(threshold_model(), info=replace(threshold_model().info, name="coarse", spacing=3.0), file_hash="c")
+    with serving(models=[threshold_model(), coarse]) as server:
+        assert [model.info.name for model in connect(server.address).server.models] == ["threshold", "coarse"]
+        fine = connect(server.address).open(tube).segment(clicks)
+        rough = connect(server.address, model="coarse").open(tube).segment(clicks)
+    assert same(fine, local.open(tube).segment(clicks))
+    assert same(rough, Segmenter(Engine(coarse, "cpu")).open(tube).segment(clicks))
+    assert (rough.model.name, rough.grid.spacing) == ("coarse", 3.0)
+
+
 def test_wrong_calls_are_told_as_a_local_session_does(server, local, tube, clicks):
     session = connect(server.address).open(tube)
     for wrong in ([], [click_at(tube, 20, 46, 36, False)], [click_at(tube, 20, 46, 5000)]):
@@ -259,10 +274,6 @@ def test_wrong_calls_are_told_as_a_local_session_does(server, local, tube, click
 
 
 def test_a_server_that_came_back_with_another_model_says_so(tube, clicks):
-    from dataclasses import replace
-
-    from Testing.unit.threshold_network import threshold_model
-
     with serving() as first:
         port = int(first.address.rsplit(":", 1)[1])
         session = connect(first.address).open(tube)
@@ -279,8 +290,6 @@ def _again(port: int, **more):
 
 
 def _uses_of_the_network(server: Server) -> int:
-    import requests
-
     text = requests.get(f"{server.address}/metrics", timeout=5).text
     (line,) = [line for line in text.splitlines() if line.startswith("ctsam3d_turn_seconds_count")]
     return int(float(line.split()[1]))

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.engine import Engine
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, VolumeError
+from CTSAM3DLib.grid import TileSampler
 from CTSAM3DLib.session import Segmenter, Session
 from CTSAM3DLib.volume import Geometry, Volume
 from Testing.unit.threshold_network import threshold_model
@@ -159,6 +161,33 @@ def test_cancel_loses_nothing(segmenter, tube):
     with pytest.raises(Cancelled):
         session.segment([first], progress=lambda partial: stop.set(), cancel=stop)
     assert session.segment([first, second]).mask.content_hash == expected
+
+
+def test_a_session_that_can_keep_nothing_gives_the_same_masks(segmenter, tube):
+    clicks = [click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False), click_at(tube, 200, 46, 36)]
+    forgetful = Session(segmenter.engine, TileSampler(tube, capacity_bytes=0), tube.geometry, Cache(0))
+    for count in (1, 3, 2):
+        expected = segmenter.open(tube).segment(clicks[:count])
+        assert forgetful.segment(clicks[:count]).mask.content_hash == expected.mask.content_hash
+
+
+def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube):
+    class Watched(TileSampler):
+        looked_at = set()
+
+        def patch(self, start):
+            self.looked_at.add(start)
+            return super().patch(start)
+
+    source = Watched(tube)
+    session = Session(segmenter.engine, source, tube.geometry)
+    named, turns = set(), 0
+    for turn in session.turns([click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False)], "structure"):
+        assert source.looked_at <= named
+        assert turn.final == (not turn.starts)
+        named, turns, source.looked_at = named | set(turn.starts), turns + 1, set()
+    assert turn.final
+    assert turns > 4
 
 
 def test_growth_stops_at_the_patch_budget(segmenter, tube, monkeypatch):
