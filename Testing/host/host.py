@@ -34,6 +34,8 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
     sys.modules.update(names)
     sys.path.insert(0, str(EXTENSION))
     hook = sys.excepthook
+    gc.collect()
+    gc.disable()  # it may run in a thread of the code under test, and widgets that are freed there crash Qt
     host = Host(folder, main_window)
     sys.excepthook = host._keep_error
     try:
@@ -43,6 +45,7 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
         host._close()
         del host
         gc.collect()
+        gc.enable()
         sys.excepthook = hook
         sys.path[:] = path
         slicer.__dict__.clear()
@@ -218,7 +221,7 @@ class Host:
         return path
 
     def _close(self) -> None:
-        """End as Slicer ends. What is of Qt goes now: the garbage collector may run in a thread, and Qt would crash."""
+        """End as Slicer ends: panels are cleaned up, widgets deleted, the scene cleared."""
         for panel in self._module_widgets:
             panel._python.cleanup()
         self.app._delete_widgets()

@@ -22,7 +22,6 @@ import warnings
 from typing import Any
 
 from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
-from shiboken6 import Shiboken
 
 from Testing.host import api
 
@@ -47,7 +46,7 @@ class _WrapperType(_ObjectType):
 
     def __instancecheck__(cls, instance: object) -> bool:
         native = cls.__dict__.get("_native")
-        return isinstance(instance, native) if native else super().__instancecheck__(instance)
+        return isinstance(_plain(instance), native) if native else super().__instancecheck__(instance)
 
 
 class PythonQtObject:
@@ -57,7 +56,7 @@ class PythonQtObject:
         chain = _chain_of(type(self))
         if chain and api.class_api(chain).constructor is None:
             raise TypeError(f"Python cannot construct a {chain}.")
-        super().__init__(*arguments)
+        super().__init__(*map(_plain, arguments))
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -83,16 +82,8 @@ class PythonQtObject:
         owner = _owner(type(self), name)
         if owner is not None and not _is_native(owner):
             super().__setattr__(name, value)
-        elif meta_property := _meta_property(self, name):
-            if not meta_property.isWritable():
-                raise AttributeError(f"'{name}' of {self.className()} cannot be set.")
-            setter = getattr(_native_class(type(self)), f"set{name[0].upper()}{name[1:]}", None)
-            if setter is None:
-                QtCore.QObject.setProperty(self, name, value)
-            else:
-                setter(self, value)
-        elif name in _dynamic_properties(self):
-            QtCore.QObject.setProperty(self, name, value)
+        elif _set_property(self, name, value):
+            pass
         elif owner is None and (not _is_of_the_host(type(self)) or name.startswith("_")):
             super().__setattr__(name, value)  # a class of the code under test, or the host's own state
         else:
@@ -135,7 +126,7 @@ class PythonQtObject:
 
     def findChild(self, kind: Any, name: str = "") -> Any:
         """The first child of a class, given or named, with an object name where one is given."""
-        found = self.findChildren(kind, name)
+        found = PythonQtObject.findChildren(self, kind, name)
         return found[0] if found else None
 
     def findChildren(self, kind: Any, name: str = "") -> list[Any]:
@@ -149,10 +140,42 @@ class PythonQtObject:
         ]
 
 
+class _Adopted:
+    """An object that Qt made itself, such as a form's label: PythonQt's ways around PySide6's object."""
+
+    __slots__ = ("_object",)
+
+    def __init__(self, native_object: QtCore.QObject) -> None:
+        object.__setattr__(self, "_object", native_object)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("_"):
+            return object.__getattribute__(self, name)
+        native_object = object.__getattribute__(self, "_object")
+        if name in vars(PythonQtObject):
+            return _positional_only(types.MethodType(vars(PythonQtObject)[name], native_object))
+        if _meta_property(native_object, name) is not None:
+            return adopt(_read(native_object, name))
+        if not hasattr(native_object, name):
+            return _dynamic_attribute(native_object, name)
+        value = getattr(native_object, name)
+        return _Signal(native_object, value) if isinstance(value, QtCore.SignalInstance) else _positional_only(value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not _set_property(self._object, name, value):
+            raise AttributeError(f"{_unknown(type(self._object), name)} C++ objects take no new attributes.")
+
+    def __eq__(self, other: object) -> bool:
+        return self._object is _plain(other)
+
+    def __hash__(self) -> int:
+        return hash(self._object)
+
+
 class _Signal:
     """A signal of an object: `widget.clicked.connect(slot)`, `.disconnect(slot)`, `.emit(…)`, or called to emit."""
 
-    def __init__(self, sender: PythonQtObject, native: Any) -> None:
+    def __init__(self, sender: QtCore.QObject, native: Any) -> None:
         self._sender, self._native = sender, native
 
     def __getitem__(self, overload: Any) -> _Signal:
@@ -171,17 +194,17 @@ class _Signal:
 
 
 def adopt(value: Any) -> Any:
-    """Give an object that Qt made itself PythonQt's ways too.
-
-    One that Python made with PySide6's own class, a part inside a widget of the host, keeps that class: it has a
-    meta-object that hangs on it.
-    """
+    """What Qt answers, with PythonQt's ways for the objects that it made itself."""
     if isinstance(value, QtCore.QObject) and not isinstance(value, PythonQtObject):
-        if not Shiboken.createdByPython(value):
-            value.__class__ = wrapper(_native_class(type(value)))
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, QtCore.QObject) for item in value):
+        return _Adopted(value)
+    if isinstance(value, (list, tuple)) and any(isinstance(item, QtCore.QObject) for item in value):
         return type(value)(adopt(item) for item in value)
     return value
+
+
+def _plain(value: Any) -> Any:
+    """What PySide6 is to be given for a value."""
+    return value._object if type(value) is _Adopted else value
 
 
 @functools.cache
@@ -243,7 +266,7 @@ def _positional_only(function: Any) -> Any:
     def call(*arguments: Any, **keywords: Any) -> Any:
         if keywords:
             raise TypeError(f"{function.__name__} takes positional arguments only, as all of PythonQt does.")
-        return adopt(function(*arguments))
+        return adopt(function(*map(_plain, arguments)))
 
     return call
 
@@ -262,6 +285,21 @@ def _read(instance: Any, name: str) -> Any:
             except TypeError:
                 continue
     return QtCore.QObject.property(instance, name)
+
+
+def _set_property(instance: Any, name: str, value: Any) -> bool:
+    """Set a property by its C++ setter; False where there is none. Raises AttributeError for one that is read only."""
+    meta_property = _meta_property(instance, name)
+    if meta_property is None and name not in _dynamic_properties(instance):
+        return False
+    if meta_property is not None and not meta_property.isWritable():
+        raise AttributeError(f"'{name}' of {type(instance).__name__} cannot be set.")
+    setter = getattr(_native_class(type(instance)), f"set{name[0].upper()}{name[1:]}", None)
+    if setter is None:
+        QtCore.QObject.setProperty(instance, name, value)
+    else:
+        setter(instance, _plain(value))
+    return True
 
 
 def _dynamic_attribute(instance: Any, name: str) -> Any:

@@ -147,3 +147,23 @@ def test_disconnecting_nothing_says_so(button):
     assert not button.disconnect("clicked(bool)")
     button.connect("clicked(bool)", lambda checked: None)
     assert button.disconnect("clicked(bool)")
+
+
+def test_an_object_that_qt_made_can_be_changed_connected_and_handed_on():
+    import qt
+
+    box = qt.QDialogButtonBox(qt.QDialogButtonBox.Ok)
+    ok = box.button(qt.QDialogButtonBox.Ok)
+    heard = []
+    ok.connect("clicked(bool)", lambda checked: heard.append(checked))
+    ok.text = "Go"
+    ok.click()
+    assert heard == [False]
+    assert box.button(qt.QDialogButtonBox.Ok) == ok
+    assert (ok.text, ok.className()) == ("Go", "QPushButton")
+    box.removeButton(ok)
+    assert box.button(qt.QDialogButtonBox.Ok) is None
+    with pytest.raises(AttributeError, match="no new attributes"):
+        ok.clicks = 1
+    with pytest.raises(AttributeError, match="clickk"):
+        ok.clickk()
