@@ -14,7 +14,8 @@ from CTSAM3DServer.volumes import LONGEST_AXIS
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Three = Annotated[list[Number], Field(min_length=3, max_length=3)]
-Nine = Annotated[list[Number], Field(min_length=9, max_length=9)]
+Lengths = Annotated[list[Annotated[float, Field(ge=1e-4, le=1e4)]], Field(min_length=3, max_length=3)]
+Cosines = Annotated[list[Annotated[float, Field(ge=-2, le=2)]], Field(min_length=9, max_length=9)]
 Axis = Annotated[int, Field(ge=1, le=LONGEST_AXIS)]
 
 
@@ -27,8 +28,8 @@ class VolumeBody(_Strict):
 
     shape: Annotated[list[Axis], Field(min_length=3, max_length=3, description="Voxels along z, y, x.")]
     origin: Annotated[Three, Field(description="Centre of voxel 0 in LPS mm.")]
-    spacing: Annotated[Three, Field(description="Voxel along i, j, k in mm.")]
-    direction: Annotated[Nine, Field(description="Row-major 3x3 matrix; its columns are the axes i, j, k in LPS.")]
+    spacing: Annotated[Lengths, Field(description="Voxel along i, j, k in mm.")]
+    direction: Annotated[Cosines, Field(description="Row-major 3x3 matrix; its columns are the axes i, j, k in LPS.")]
     model_spacing: Annotated[float, Field(gt=0, le=100, description="Voxel of the model grid in mm.")]
 
     def geometry(self) -> Geometry:

@@ -172,22 +172,22 @@ def test_a_session_that_can_keep_nothing_gives_the_same_masks(segmenter, tube):
 
 
 def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube):
-    class Watched(TileSampler):
-        looked_at = set()
+    looked_at, named, turns = set(), set(), 0
 
+    class Watched(TileSampler):
         def patch(self, start):
-            self.looked_at.add(start)
+            looked_at.add(start)
             return super().patch(start)
 
-    source = Watched(tube)
-    session = Session(segmenter.engine, source, tube.geometry)
-    named, turns = set(), 0
+    session = Session(segmenter.engine, Watched(tube), tube.geometry)
     for turn in session.turns([click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False)], "structure"):
-        assert source.looked_at <= named
+        assert looked_at <= named
         assert turn.final == (not turn.starts)
-        named, turns, source.looked_at = named | set(turn.starts), turns + 1, set()
+        named |= set(turn.starts)
+        turns += 1
     assert turn.final
     assert turns > 4
+    assert len(looked_at) > 4
 
 
 def test_growth_stops_at_the_patch_budget(segmenter, tube, monkeypatch):
