@@ -175,8 +175,21 @@ def test_the_change_is_what_the_editable_area_left_of_it(editor):
     assert np.array_equal(change.added.on((0, 0, 0), SHAPE), full(half))
 
 
+def test_the_change_tells_what_was_taken_away(editor):
+    editor.write(editor.a, LARGE)
+    change = editor.write(editor.a, SMALL)
+    assert np.array_equal(change.removed.on((0, 0, 0), SHAPE), full(LARGE) - full(SMALL))
+    assert change.removed_ml == pytest.approx((LARGE.voxels.sum() - SMALL.voxels.sum()) * 1.5**3 / 1000)
+    assert change.added_ml == 0
+    editor.write(editor.b, LARGE)
+    editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+    editor.node.SetMaskSegmentID(editor.a)
+    change = editor.write(editor.b, Crop.empty())
+    assert np.array_equal(change.removed.on((0, 0, 0), SHAPE), full(SMALL))
+    assert np.array_equal(editor.mask(editor.b), full(LARGE) - full(SMALL))
+
+
 def test_a_segment_that_is_its_own_editable_area_is_replaced_within_itself(editor):
-    """One may not take the old mask away first, or nothing would be editable any more."""
     editor.write(editor.a, LARGE)
     editor.node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideAllSegments)
     beyond = block((45, 35, 25), (40, 30, 20))

@@ -156,6 +156,13 @@ def test_a_volume_is_opened_once_for_its_key(worker, backend, volume):
     assert len(backend.opened) == 2
 
 
+def test_only_the_last_volumes_stay_open(worker, backend, volume):
+    for x, key in ((20, "first"), (21, "second"), (22, "third"), (23, "second"), (24, "first")):
+        worker.request(request(volume, x=x, key=key))
+        outcomes_until(worker, is_final)
+    assert len(backend.opened) == 4
+
+
 def test_a_failure_says_why_and_the_next_request_is_answered(worker, backend, volume):
     backend.error = CTSAM3DError("The server is asleep; wake it.")
     worker.request(request(volume))

@@ -108,11 +108,10 @@ def keep_rest(
 
     Voxel (0, 0, 0) of `geometry` is voxel `first` of the reference grid.
     """
-    balls = [_ball(point, radius_mm, geometry) for point in points]
-    placed = [Crop(ball, _plus(first, box)) for ball, box in balls]
-    start, shape = union(before, *placed)
+    balls = [placed(*_ball(point, radius_mm, geometry), first) for point in points]
+    start, shape = union(before, *balls)
     kept = before.on(start, shape).copy()
-    for ball in placed:
+    for ball in balls:
         z, y, x = (
             slice(own - other, own - other + size)
             for own, other, size in zip(ball.first[::-1], start[::-1], ball.voxels.shape, strict=True)
@@ -124,13 +123,9 @@ def keep_rest(
 
 def placed(mask: NDArray[np.uint8], box: Box, first: Ijk) -> Crop:
     """A mask in a box of a grid whose voxel (0, 0, 0) is voxel `first` of the reference grid."""
-    return Crop(mask, _plus(first, box))
-
-
-def _plus(first: Ijk, box: Box) -> Ijk:
     i, j, k = first
     z, y, x = box
-    return i + x.start, j + y.start, k + z.start
+    return Crop(mask, (i + x.start, j + y.start, k + z.start))
 
 
 def _ball(point: Position, radius_mm: float, geometry: Geometry) -> tuple[NDArray[np.uint8], Box]:

@@ -135,9 +135,9 @@ class LogicSegmentWriter:
 def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping[str, str]) -> Change:
     """Give a segment a new mask and the tags that say how it was made, the clicks among them; one undo state.
 
-    Tags of an earlier mask that these do not name are taken away. What differs is added and then removed, in this
-    order, since the segment itself may be the editable area. Slicer's own replacement of a whole segment (`Set`)
-    leaves old voxels where the segment is stored on another grid, and takes several times as long.
+    Tags of an earlier mask that these do not name are taken away. Only what differs is added and removed: Slicer's own
+    replacement of a whole segment (`Set`) leaves old voxels where the segment is stored on another grid, and takes
+    several times as long.
     """
     node = writer.segmentation_node
     reference = writer.reference_image()
