@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -113,6 +113,7 @@ class Connection:
         *,
         json: Any = None,
         data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         persistent: bool = True,
         cancel: CancelEvent | None = None,
     ) -> bytes:
@@ -123,14 +124,14 @@ class Connection:
         end = time.monotonic() + PERSIST_S
         for wait in WAITS_S if persistent else ():
             try:
-                return self._once(method, path, json, data)
+                return self._once(method, path, json, data, headers)
             except ServerError as error:
                 if error.problem not in _PASSING or time.monotonic() > end:
                     raise
             _pause(wait, cancel)
-        return self._once(method, path, json, data)
+        return self._once(method, path, json, data, headers)
 
-    def _once(self, method: str, path: str, json: Any, data: bytes | None) -> bytes:
+    def _once(self, method: str, path: str, json: Any, data: bytes | None, headers: Mapping[str, str] | None) -> bytes:
         endpoint = self._endpoint()
         try:
             response = self._session.request(
@@ -138,6 +139,7 @@ class Connection:
                 endpoint.address + path,
                 json=json,
                 data=data,
+                headers=headers,
                 auth=_Bearer(endpoint.key),
                 timeout=(CONNECT_S, READ_S),
                 verify=endpoint.ca_file or True,

@@ -28,6 +28,8 @@ PROTOCOL = 1
 """Raised when an older client or server would misunderstand."""
 PROTOCOL_HEADER = "CTSAM3D-Protocol"
 """The HTTP header by which every answer of a server tells its protocol, refusals included."""
+VOLUME_HEADER = "X-Session-Id"
+"""The HTTP header by which a client names its volume to load balancers, which keep it on one of several servers."""
 MEDIA_TYPE = "application/x-ctsam3d"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DEFAULT_PORT = 8900

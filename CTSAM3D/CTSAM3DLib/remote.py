@@ -20,7 +20,15 @@ from CTSAM3DLib.connection import PARALLEL, Connection, Endpoint, complete_addre
 from CTSAM3DLib.errors import ClickError, ModelError, Problem, ServerError
 from CTSAM3DLib.grid import TileIndex, TileSampler
 from CTSAM3DLib.model_info import ModelInfo
-from CTSAM3DLib.protocol import MOST_CLICKS, MOST_TILES, PROTOCOL, Answer, ProtocolError, pack_tiles
+from CTSAM3DLib.protocol import (
+    MOST_CLICKS,
+    MOST_TILES,
+    PROTOCOL,
+    VOLUME_HEADER,
+    Answer,
+    ProtocolError,
+    pack_tiles,
+)
 from CTSAM3DLib.result import CancelEvent, Reach, Result, check_reach, stop_if_cancelled
 from CTSAM3DLib.volume import Volume
 
@@ -142,10 +150,19 @@ class RemoteSession:
                 self._upload(answer.needed, cancel)
 
     @cached_property
-    def _path(self) -> str:
-        """The volume's address; its id tells content, geometry and model grid, and nothing of the patient."""
+    def _id(self) -> str:
+        """Tells the volume's content, geometry and model grid apart from all others', and nothing of the patient."""
         parts = json.dumps([PROTOCOL, self._volume.content_hash, self.grid.spacing])
-        return f"/v1/volumes/{hashlib.sha256(parts.encode()).hexdigest()}"
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/volumes/{self._id}"
+
+    def _request(self, method: str, call: str, cancel: CancelEvent | None, **body: Any) -> bytes:
+        """One call about this volume."""
+        headers = {VOLUME_HEADER: self._id}
+        return self._connection.request(method, self._path + call, headers=headers, cancel=cancel, **body)
 
     def _ask(self, clicks: tuple[Click, ...], reach: Reach, cancel: CancelEvent | None) -> Answer:
         body = {"clicks": [click.to_dict() for click in clicks], "reach": reach, "model": self.model.hash}
@@ -153,7 +170,7 @@ class RemoteSession:
             if not self._told:
                 self._tell_of_volume(cancel)
             try:
-                message = self._connection.request("POST", f"{self._path}/segment", json=body, cancel=cancel)
+                message = self._request("POST", "/segment", cancel, json=body)
                 return Answer.unpack(message, self.grid)
             except ProtocolError as error:
                 raise ServerError(Problem.OTHER_PROGRAM, f"The server's answer cannot be read: {error}") from error
@@ -171,7 +188,7 @@ class RemoteSession:
             "direction": self.geometry.direction,
             "model_spacing": self.grid.spacing,
         }
-        self._connection.request("PUT", self._path, json=body, cancel=cancel)
+        self._request("PUT", "", cancel, json=body)
         self._told = True
 
     def _upload(self, needed: Sequence[TileIndex], cancel: CancelEvent | None) -> None:
@@ -180,7 +197,7 @@ class RemoteSession:
         def send(indices: Sequence[TileIndex]) -> None:
             stop_if_cancelled(cancel)
             message = pack_tiles({index: self.source.tile(index) for index in indices}, self.grid)
-            self._connection.request("PUT", f"{self._path}/tiles", data=message, cancel=cancel)
+            self._request("PUT", "/tiles", cancel, data=message)
 
         size = min(MOST_TILES, -(-len(needed) // PARALLEL)) or 1
         groups = [needed[first : first + size] for first in range(0, len(needed), size)]
