@@ -118,7 +118,7 @@ class Checker:
                     if root in PACKAGES and alias.asname is None:
                         names[root] = PackageKind(root)
                     elif alias.name == "qSlicerSegmentationsEditorEffectsPythonQt":
-                        names[alias.asname or alias.name] = PackageKind("slicer")
+                        names[alias.asname or alias.name] = PackageKind("slicer")  # its classes are there too
             elif isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     if (kind := self._imported(node, alias.name)) is not None:

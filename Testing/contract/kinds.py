@@ -20,8 +20,6 @@ from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
 from Testing.host import api
 
 PYTHON_MODULES = ("util", "packaging", "i18n", "cli", "testing", "ScriptedLoadableModule", "parameterNodeWrapper")
-OF_PYTHONQT = {"exec_", "deleteLater"}
-"""Names that PythonQt adds to Qt's objects, beside those of every object in slicer_api.json."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,6 @@ class Signature:
     """How a member may be called. `keywords` is None where arguments are positional only, `...` where any name goes."""
 
     arities: tuple[tuple[int, float], ...]
-    required: tuple[str, ...] = ()
     keywords: tuple[str, ...] | Any | None = None
 
     def complaint(self, positional: int, keywords: Iterable[str]) -> str | None:
@@ -204,7 +201,7 @@ class QtKind(Kind):
             return Member(ANYTHING) if hasattr(self.cls, name) else None
         if not self.is_class and (found := _meta_property(self.cls, name)):
             return Member(signature=None, writable=found.isWritable())
-        if name in OF_PYTHONQT or name in api.load()["every_object"] or hasattr(self.cls, name):
+        if name == "exec_" or name in api.load()["every_object"] or hasattr(self.cls, name):
             return Member(Signature(((0, float("inf")),)), writable=False)
         return None
 
@@ -292,7 +289,7 @@ def python_signature(described: dict[str, Any]) -> Signature:
     names = (*described["required"], *described["optional"])
     most = float("inf") if described["any_positional"] or described["any_keyword"] else len(names)
     keywords = ... if described["any_keyword"] else names
-    return Signature(((len(described["required"]), most),), tuple(described["required"]), keywords)
+    return Signature(((len(described["required"]), most),), keywords)
 
 
 @dataclass(frozen=True)
