@@ -279,6 +279,11 @@ class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[mis
     def minimumSizeHint(self) -> QtCore.QSize:
         return self.sizeHint
 
+    def changeEvent(self, event: QtCore.QEvent) -> None:
+        QtWidgets.QTextBrowser.changeEvent(self, event)
+        if event.type() == QtCore.QEvent.Type.PaletteChange:
+            self.collapsed = self._collapsed  # the colour of links is taken when the text is set
+
     def resizeEvent(self, event: QtGui.QResizeEvent) -> None:
         QtWidgets.QTextBrowser.resizeEvent(self, event)
         QtWidgets.QWidget.updateGeometry(self)

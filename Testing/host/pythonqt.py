@@ -57,6 +57,10 @@ class PythonQtObject:
         if chain and api.class_api(chain).constructor is None:
             raise TypeError(f"Python cannot construct a {chain}.")
         super().__init__(*map(_plain, arguments))
+        for name in ("sizeHint", "minimumSizeHint"):
+            owner = _owner(type(self), name)
+            if owner is not None and _is_of_the_host(owner):  # a property to Python; Qt looks for its override here
+                object.__getattribute__(self, "__dict__")[name] = types.MethodType(vars(owner)[name], self)
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -29,7 +29,7 @@ def test_every_public_name_exists_in_slicer():
     assert unknown == []
 
 
-QT_OVERRIDES = {"sizeHint", "minimumSizeHint", "paintEvent", "resizeEvent"}
+QT_OVERRIDES = {"sizeHint", "minimumSizeHint", "changeEvent", "paintEvent", "resizeEvent"}
 
 
 def test_every_property_is_one_in_slicer_and_every_method_a_method():
@@ -114,3 +114,18 @@ def test_settings_are_the_tests_own(slicer_host):
     qt.QSettings().setValue("CTSAM3D/Servers", ["https://gpu:8900"])
     assert slicer.util.settingsValue("CTSAM3D/Servers", None) == ["https://gpu:8900"]
     assert slicer_host.app.temporaryPath in slicer.util.tempDirectory()
+
+
+def test_help_is_as_high_as_its_text():
+    import ctk
+    import qt
+
+    frame = qt.QFrame()
+    layout = qt.QVBoxLayout(frame)
+    browser = ctk.ctkFittedTextBrowser()
+    layout.addWidget(browser)
+    browser.setCollapsibleText("One line.<br>" + "More. " * 200)
+    assert browser.collapsed
+    folded = frame.sizeHint.height()
+    browser.collapsed = False
+    assert folded < 60 < frame.sizeHint.height()
