@@ -1,12 +1,12 @@
 """Run a test that is made for Slicer on the host: `python -m Testing.host Testing/Python/CTSAM3DLogicTest.py`."""
 
-import importlib.util
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
 from Testing.host.host import running
+from Testing.host.loading import load_file
 
 
 def main(path: Path) -> bool:
@@ -15,10 +15,7 @@ def main(path: Path) -> bool:
         host.load_module("CTSAM3D")
         host.load_module("SegmentEditorCTSAM3D")
         host.startup_completed()
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        tests = unittest.defaultTestLoader.loadTestsFromModule(module)
+        tests = unittest.defaultTestLoader.loadTestsFromModule(load_file(path.stem, path))
         return unittest.TextTestRunner(verbosity=2).run(tests).wasSuccessful()
 
 

@@ -28,7 +28,7 @@ _MODULES = {
 }
 
 
-class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):
     """Which extensions are installed; `_installed` is the test's to set."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class qSlicerExtensionsManagerModel(wrapper(QtCore.QObject)):  # type: ignore[mi
         raise AssertionError(f"The code under test wants to download the extension {name}.")
 
 
-class qSlicerSubjectHierarchyPluginLogic(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerSubjectHierarchyPluginLogic(wrapper(QtCore.QObject)):
     """What the context menu in a view may offer for an item."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class qSlicerSubjectHierarchyPluginLogic(wrapper(QtCore.QObject)):  # type: igno
         return self._allowed.get(item, ())
 
 
-class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):
     """Holds the plugin logic."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class qSlicerSubjectHierarchyPluginHandler(wrapper(QtCore.QObject)):  # type: ig
         return self._logic
 
 
-class qSlicerLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerLoadableModule(wrapper(QtCore.QObject)):
     """A module of C++: its logic."""
 
     def __init__(self, name: str, logic: Any) -> None:
@@ -87,7 +87,7 @@ class qSlicerLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]
         return self._logic
 
 
-class qSlicerApplication(wrapper(QtWidgets.QApplication)):  # type: ignore[misc]
+class qSlicerApplication(wrapper(QtWidgets.QApplication)):
     """The application: what a test needs of it. `_start` gives it a new scene, as at Slicer's start."""
 
     startupCompleted = QtCore.Signal()

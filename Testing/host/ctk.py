@@ -19,7 +19,7 @@ def forwarded(part: str, name: str) -> property:
     )
 
 
-class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[misc]
+class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):
     """A header with an arrow; below it the layout that the code sets, shown or folded away."""
 
     contentsCollapsed = QtCore.Signal(bool)
@@ -90,7 +90,7 @@ class ctkCollapsibleButton(wrapper(QtWidgets.QAbstractButton)):  # type: ignore[
         painter.drawPrimitive(getattr(QtWidgets.QStyle.PrimitiveElement, arrow), option)
 
 
-class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):  # type: ignore[misc]
+class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):
     """A group box whose check box folds it away."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -112,7 +112,7 @@ class ctkCollapsibleGroupBox(wrapper(QtWidgets.QGroupBox)):  # type: ignore[misc
                 child.setVisible(opened)
 
 
-class _NumberWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class _NumberWidget(wrapper(QtWidgets.QWidget)):
     """What spin box and slider share."""
 
     valueChanged = QtCore.Signal(float)
@@ -186,7 +186,7 @@ class ctkSliderWidget(_NumberWidget):
         blocker.unblock()
 
 
-class ctkComboBox(wrapper(QtWidgets.QComboBox)):  # type: ignore[misc]
+class ctkComboBox(wrapper(QtWidgets.QComboBox)):
     """A combo box with a text for "nothing chosen"."""
 
     defaultText = property(
@@ -194,7 +194,7 @@ class ctkComboBox(wrapper(QtWidgets.QComboBox)):  # type: ignore[misc]
     )
 
 
-class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):
     """A path with a button to browse for it. Browsing is left out: it waits for the user."""
 
     currentPathChanged = QtCore.Signal(str)
@@ -242,7 +242,7 @@ class ctkPathLineEdit(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
         self.validInputChanged.emit(Path(path).exists())
 
 
-class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[misc]
+class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):
     """A text as high as it needs, folded to the part before the first `<br>` where it is collapsible."""
 
     def __init__(self, *parent: Any) -> None:
@@ -289,7 +289,7 @@ class ctkFittedTextBrowser(wrapper(QtWidgets.QTextBrowser)):  # type: ignore[mis
         QtWidgets.QWidget.updateGeometry(self)
 
 
-class ctkMessageBox(wrapper(QtWidgets.QMessageBox)):  # type: ignore[misc]
+class ctkMessageBox(wrapper(QtWidgets.QMessageBox)):
     """A message box that can be told not to come again."""
 
     def __init__(self, *parent: Any) -> None:
@@ -301,5 +301,5 @@ class ctkMessageBox(wrapper(QtWidgets.QMessageBox)):  # type: ignore[misc]
     )
 
 
-class ctkMenuButton(wrapper(QtWidgets.QPushButton)):  # type: ignore[misc]
+class ctkMenuButton(wrapper(QtWidgets.QPushButton)):
     """A button with a menu beside it."""

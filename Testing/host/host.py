@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import inspect
 import os
 import sys
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from Testing.host.loading import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "CTSAM3D"
@@ -99,10 +100,7 @@ class Host:
         from Testing.host.scripted_module import qSlicerScriptedLoadableModule
 
         path = EXTENSION / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        spec.loader.exec_module(module)
+        module = load_file(name, path)
         parent = qSlicerScriptedLoadableModule(name, str(path))
         instance = getattr(module, name)(parent)
         setattr(slicer.modules, name.lower(), parent)

@@ -11,7 +11,7 @@ from Testing.host.ctk import ctkCollapsibleButton, ctkDoubleSpinBox, ctkSliderWi
 from Testing.host.pythonqt import wrapper
 
 
-class qMRMLWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class qMRMLWidget(wrapper(QtWidgets.QWidget)):
     """A widget with a scene."""
 
     mrmlSceneChanged = QtCore.Signal(object)
@@ -28,7 +28,7 @@ class qMRMLWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
         return self._scene
 
 
-class qSlicerWidget(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class qSlicerWidget(wrapper(QtWidgets.QWidget)):
     """The base of module panels."""
 
     mrmlSceneChanged = QtCore.Signal(object)
@@ -90,7 +90,7 @@ def _setting(name: str) -> property:
     return property(lambda self: self._settings[name], write)
 
 
-class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class qMRMLNodeComboBox(wrapper(QtWidgets.QWidget)):
     """Chooses one of the scene's nodes of some classes; follows the scene as nodes come, go and are renamed."""
 
     currentNodeChanged = QtCore.Signal((object,), (bool,))

@@ -239,7 +239,7 @@ def make_qt_module() -> types.ModuleType:
                 return value
         raise AttributeError(f"Slicer's qt has no '{name}'.")
 
-    module.__getattr__ = attribute  # type: ignore[method-assign]
+    module.__getattr__ = attribute
     return module
 
 

@@ -36,7 +36,7 @@ _MODULE_PROPERTIES = {
 }
 
 
-class qSlicerScriptedLoadableModule(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerScriptedLoadableModule(wrapper(QtCore.QObject)):
     """The C++ side of a scripted module: its metadata."""
 
     def __init__(self, name: str, path: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import slicer
 import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
+from Testing.host.loading import load_file
 from Testing.host.pythonqt import ModalDialogOpenedError, wrapper
 
 
@@ -44,7 +44,7 @@ def _property(name: str) -> property:
     return property(lambda self: self._properties[name], lambda self, value: self._properties.__setitem__(name, value))
 
 
-class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerSegmentEditorAbstractEffect(wrapper(QtCore.QObject)):
     """What every effect inherits in C++; `_editor` is the Segment Editor that the effect was cloned for.
 
     The parameter node comes later than the options: in `setupOptionsFrame` there may be no node and no scene yet.
@@ -302,10 +302,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
             class_name += "Effect"
         module = sys.modules.get(module_name)
         if not hasattr(module, class_name):
-            spec = importlib.util.spec_from_file_location(module_name, source)
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[module_name] = module
-            spec.loader.exec_module(module)
+            module = load_file(module_name, source)
         self._source = path
         self._python = getattr(module, class_name)(self)
         return True
@@ -356,7 +353,7 @@ class qSlicerSegmentEditorScriptedEffect(qSlicerSegmentEditorAbstractEffect):
             self.selectEffect("")
 
 
-class qSlicerSegmentEditorEffectFactory(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerSegmentEditorEffectFactory(wrapper(QtCore.QObject)):
     """The effects that Segment Editors clone."""
 
     effectRegistered = QtCore.Signal(str)

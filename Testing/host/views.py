@@ -16,7 +16,7 @@ VIEW_SIZE = 256
 """Width and height of each view in pixels."""
 
 
-class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):  # type: ignore[misc]
+class ctkVTKAbstractView(wrapper(QtWidgets.QWidget)):
     """A render window and its interactor. Renders are counted, not drawn: `_renders`."""
 
     def __init__(self, *parent: Any) -> None:
@@ -132,7 +132,7 @@ class qMRMLThreeDWidget(qMRMLWidget):
         return self._view
 
 
-class qSlicerLayoutManager(wrapper(QtCore.QObject)):  # type: ignore[misc]
+class qSlicerLayoutManager(wrapper(QtCore.QObject)):
     """Three slice views and a 3D view, as in Slicer's usual layout."""
 
     layoutChanged = QtCore.Signal(int)
