@@ -131,7 +131,8 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        known = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]  # its own name may say much
+        where = ".".join(str(part) for part in known)
         return refuse(422, f"The request is wrong at {where}: {first['msg']}.")
 
     @app.exception_handler(HTTPException)
