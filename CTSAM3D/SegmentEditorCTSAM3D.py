@@ -20,8 +20,8 @@ class SegmentEditorCTSAM3D(ScriptedLoadableModule):
         self.parent.hidden = True
         self.parent.helpText = _("Registers the Segment Editor effect CT-SAM3D, which segments a structure by clicks.")
         self.parent.acknowledgementText = _(
-            "The network is that of H. Guo et al., Towards a Comprehensive, Efficient and Promptable Anatomic Structure "
-            "Segmentation Model using 3D Whole-body CT Scans."
+            "The network is that of H. Guo et al., Towards a Comprehensive, Efficient and Promptable Anatomic "
+            "Structure Segmentation Model using 3D Whole-body CT Scans."
         )
         slicer.app.connect("startupCompleted()", self.registerEditorEffect)
 
