@@ -24,11 +24,14 @@ from CTSAM3DLib.protocol import Answer, unpack_tiles
 from CTSAM3DLib.result import Reach
 from CTSAM3DLib.session import Session, State, Turn
 from CTSAM3DServer.turns import FairWorker
-from CTSAM3DServer.volumes import MissingTiles, ServedVolume, UploadedTiles, Volumes
+from CTSAM3DServer.volumes import SMALL_THINGS, MissingTiles, ServedVolume, UploadedTiles, Volumes
 
 LONGEST_WAIT_S = 2.0
 """After this time a request is answered with what there is, so that a client can tell a busy server from a dead one,
 and is free to cancel."""
+
+CLICK_BYTES = 320
+"""Bytes of a click as Python keeps it."""
 
 WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 
@@ -156,8 +159,9 @@ class _Work:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that its canvas holds."""
-        return self._turn.state.nbytes if self._turn is not None else 0
+        """Bytes that it holds, its clicks included, since a list of many clicks may be all there is."""
+        canvas = self._turn.state.nbytes if self._turn is not None else 0
+        return canvas + CLICK_BYTES * len(self._clicks) + SMALL_THINGS
 
     def look(self) -> Sequence[TileIndex]:
         """Find what is known already, without the network; the tiles that it needs to go on."""

@@ -19,8 +19,8 @@ LONGEST_AXIS = 4096
 """Voxels along an axis of a CT, and of the model grid over it."""
 LARGEST_GRID = 400_000_000
 """Voxels of a model grid: a tall patient in a wide field of view at 1.5 mm."""
-SMALL_THINGS = 2048
-"""Bytes that a volume without its tiles is taken to need."""
+SMALL_THINGS = 4096
+"""Bytes that anything kept is taken to need beside its arrays."""
 
 
 class UnknownVolumeError(CTSAM3DError):
@@ -99,7 +99,7 @@ class UploadedTiles(PatchSource):
 
     def add(self, index_zyx: TileIndex, inside: NDArray[np.int16]) -> None:
         """Keep the part of a tile that lies in the grid."""
-        self._cache.put((self._volume, "tile", index_zyx), inside, inside.nbytes)
+        self._cache.put((self._volume, "tile", index_zyx), inside, inside.nbytes + SMALL_THINGS)
 
     def missing(self, starts: Iterable[Start]) -> list[TileIndex]:
         """The tiles under these patches that have to be uploaded before the network can look at them."""

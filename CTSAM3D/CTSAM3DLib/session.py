@@ -7,6 +7,8 @@ thing it keeps, and losing it costs time alone.
 
 from __future__ import annotations
 
+import hashlib
+import struct
 import threading
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -124,10 +126,11 @@ class Session:
         clicks = tuple(clicks)
         check_reach(reach)
         check_clicks(clicks, self.geometry)
-        known, state = self._longest_known(clicks, reach)
+        prefixes = _prefixes(clicks)
+        known, state = self._longest_known(prefixes, reach)
         for count in range(known + 1, len(clicks) + 1):
             state = yield from _Step(self, clicks[:count], reach).run(state)
-            self._remember(clicks[:count], reach, state)
+            self._remember(prefixes[count - 1], reach, state)
         yield Turn(state)
 
     def result(self, clicks: tuple[Click, ...], reach: Reach, state: State, final: bool) -> Result:
@@ -161,15 +164,25 @@ class Session:
             return list(starts)
         return [start for start in starts if (self._owner, "features", start) not in self._cache]
 
-    def _longest_known(self, clicks: tuple[Click, ...], reach: Reach) -> tuple[int, State]:
-        for count in range(len(clicks), 0, -1):
-            state = self._cache.get((self._owner, "state", reach, clicks[:count]))
+    def _longest_known(self, prefixes: Sequence[bytes], reach: Reach) -> tuple[int, State]:
+        for count in range(len(prefixes), 0, -1):
+            state = self._cache.get((self._owner, "state", reach, prefixes[count - 1]))
             if state is not None:
                 return count, state
         return 0, State()
 
-    def _remember(self, clicks: tuple[Click, ...], reach: Reach, state: State) -> None:
-        self._cache.put((self._owner, "state", reach, clicks), state, state.nbytes)
+    def _remember(self, prefix: bytes, reach: Reach, state: State) -> None:
+        self._cache.put((self._owner, "state", reach, prefix), state, state.nbytes)
+
+
+def _prefixes(clicks: Sequence[Click]) -> list[bytes]:
+    """What identifies the first click, the first two, and so on; one hash for all, since lists can be long."""
+    digest = hashlib.blake2b(digest_size=16)
+    prefixes = []
+    for click in clicks:
+        digest.update(struct.pack("<3d?", *click.position, click.positive))
+        prefixes.append(digest.digest())
+    return prefixes
 
 
 class _Step:

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -68,6 +69,8 @@ def refused(answer: requests.Response, status: int, words: str = "") -> None:
         {"spacing": [0, 1, 1]},
         {"spacing": [-1, 1, 1]},
         {"spacing": [1e8, 1, 1]},
+        {"spacing": [1e-320, 1, 1]},
+        {"direction": [1e9, 0, 0, 0, 1, 0, 0, 0, 1]},
         {"origin": [1e8, 0, 0]},
         {"origin": ["x", 0, 0]},
         {"direction": [0] * 9},
@@ -191,6 +194,25 @@ def test_right_tiles_are_taken(known):
     assert requests.put(f"{known}/tiles", data=body, timeout=5).status_code == 204
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [1, 1, 1]},
+        {"shape": [4096, 1, 1]},
+        {"spacing": [1e-4, 1e-4, 1e-4]},
+        {"direction": [1, 1, 0, 0, 0.02, 0, 0, 0, 1]},
+        {"direction": [0, 0, -1, 1, 0, 0, 0, 1, 0]},
+        {"origin": [-9e5, 9e5, 0]},
+    ],
+)
+def test_odd_volumes_are_answered_or_refused(server, change):
+    address = f"{server.address}/v1/volumes/{'c' * 64}"
+    assert requests.put(address, json={**GEOMETRY, **change}, timeout=5).status_code == 204
+    for position in ([0, 0, 0], (change.get("origin") or [1e-4] * 3)):
+        body = {**CLICKS, "clicks": [{"position": position}]}
+        assert requests.post(f"{address}/segment", json=body, timeout=5).status_code in (200, 422)
+
+
 def test_volumes_that_are_not_known(server):
     address = f"{server.address}/v1/volumes/{UNKNOWN}"
     refused(requests.post(f"{address}/segment", json=CLICKS, timeout=5), 404, "not know this volume")
@@ -231,6 +253,25 @@ def test_too_many_requests_of_one_user(server, known):
     for one in slow:
         one.close()
     wait_until(lambda: requests.get(f"{server.address}/v1/models", timeout=5).ok)
+
+
+def test_lists_of_clicks_that_are_never_answered_stay_under_the_bound():
+    with serving() as server:
+        cache = server.service.cache
+        cache.capacity = 2**20
+        address = f"{server.address}/v1/volumes/{ID}"
+        requests.put(address, json=GEOMETRY, timeout=5)
+        tracemalloc.start()
+        for number in range(16):
+            clicks = [{"position": [number + n / 512, 70, 70]} for n in range(512)]
+            body = {"clicks": clicks, "model": "threshold"}
+            answer = requests.post(f"{address}/segment", json=body, timeout=5)
+            if answer.status_code == 404:
+                requests.put(address, json=GEOMETRY, timeout=5)
+        kept, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert cache.dropped > 5
+    assert kept < 2 * cache.capacity
 
 
 def test_health_is_told_while_the_network_works(local, tube, clicks):
@@ -306,10 +347,10 @@ def test_a_volume_is_seen_by_its_owner_alone(tmp_path, tube, clicks):
         session.segment(clicks)
         for path, body in (("/segment", CLICKS), ("/tiles", None)):
             call = requests.post if body else requests.put
-            address = f"{server.address}{session._path}{path}"
+            address = f"{server.address}/v1/volumes/{session._id}{path}"
             stranger = call(address, json=body, headers={"Authorization": f"Bearer {bert}"}, timeout=5)
             nobody = call(
-                address.replace(session._path, f"/v1/volumes/{UNKNOWN}"),
+                address.replace(session._id, UNKNOWN),
                 json=body,
                 headers={"Authorization": f"Bearer {bert}"},
                 timeout=5,
@@ -327,7 +368,7 @@ def test_logs_and_metrics_hold_no_key_voxel_click_or_name(tmp_path, caplog, tube
         session.segment(clicks)
         headers = {"Authorization": f"Bearer {key}"}
         far = {**CLICKS, "clicks": [{"position": [987654.0, 2, 3]}]}
-        requests.post(f"{server.address}{session._path}/segment", json=far, headers=headers, timeout=5)
+        requests.post(f"{server.address}/v1/volumes/{session._id}/segment", json=far, headers=headers, timeout=5)
         requests.get(f"{server.address}/v1/Doe^John?key={key}", headers=headers, timeout=5)
         requests.get(f"{server.address}/v1/models", headers={"Authorization": f"Bearer {key}x"}, timeout=5)
 
@@ -343,11 +384,10 @@ def test_logs_and_metrics_hold_no_key_voxel_click_or_name(tmp_path, caplog, tube
     logged = "\n".join([*(record.getMessage() for record in ours), *(record.exc_text or "" for record in ours)])
     assert "/v1/volumes/{id}/segment 200" in logged
     assert "RuntimeError in /v1/volumes/{id}/segment" in logged
-    volume_id = session._path.rsplit("/", 1)[1]
     position = str(clicks[0].position[2])
-    for secret in (key, "Doe", "987654", "31337", volume_id, position):
+    for secret in (key, "Doe", "987654", "31337", session._id, position):
         assert secret not in logged.replace(server.address, "")
-    for secret in (key, "Doe", "anna", "987654", volume_id):
+    for secret in (key, "Doe", "anna", "987654", session._id):
         assert secret not in metrics
 
 

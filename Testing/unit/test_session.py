@@ -164,11 +164,11 @@ def test_cancel_loses_nothing(segmenter, tube):
 
 
 def test_a_session_that_can_keep_nothing_gives_the_same_masks(segmenter, tube):
-    clicks = [click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False), click_at(tube, 200, 46, 36)]
-    forgetful = Session(segmenter.engine, TileSampler(tube, capacity_bytes=0), tube.geometry, Cache(0))
-    for count in (1, 3, 2):
-        expected = segmenter.open(tube).segment(clicks[:count])
-        assert forgetful.segment(clicks[:count]).mask.content_hash == expected.mask.content_hash
+    clicks = [click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False)]
+    forgetful = Session(segmenter.engine, TileSampler(tube), tube.geometry, Cache(0))
+    for count in (2, 1):
+        expected = segmenter.open(tube).segment(clicks[:count], "neighbours")
+        assert forgetful.segment(clicks[:count], "neighbours").mask.content_hash == expected.mask.content_hash
 
 
 def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube):
