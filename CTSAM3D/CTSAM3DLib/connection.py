@@ -180,7 +180,7 @@ def _check(response: requests.Response, endpoint: Endpoint) -> None:
     if not protocol.isdecimal():
         if status == 407:
             raise ServerError(Problem.PROXY, f"A proxy on the way to {at} asks for a password; ask who runs it.")
-        if status in (502, 504):
+        if status in (500, 502, 504):  # 500 is Ray Serve's answer where a replica died over a request
             raise ServerError(Problem.PROXY, f"A proxy before {at} cannot reach the server ({status}); try later.")
         if status == 503:
             raise ServerError(Problem.BUSY, f"{at} is overloaded or restarting (503); try later.")
