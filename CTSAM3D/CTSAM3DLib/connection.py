@@ -29,6 +29,7 @@ PARALLEL = 4
 """Requests at a time."""
 
 _PASSING = (Problem.LOST, Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.BUSY, Problem.PROXY)
+# What OpenSSL, in its several versions, says of an answer that is not TLS.
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
@@ -246,15 +247,11 @@ def _explained_tls(error: requests.exceptions.SSLError, endpoint: Endpoint) -> S
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = str(cause.verify_message).rstrip(".")
-            mend = (
-                "give the certificate of its own authority as a file"
-                if "self" in reason or "issuer" in reason
-                else ("ask who runs it")
-            )
+            of_its_own = "self" in reason or "issuer" in reason
+            mend = "give its authority's certificate as a file" if of_its_own else "ask who runs it"
             return ServerError(Problem.UNTRUSTED, f"The certificate of {at} is not trusted ({reason}); {mend}.")
-        if isinstance(cause, ssl.SSLError) and any(
-            sign in str(cause).upper().replace(" ", "_") for sign in _PLAIN_HTTP
-        ):
+        text = str(cause).upper().replace(" ", "_")
+        if isinstance(cause, ssl.SSLError) and any(sign in text for sign in _PLAIN_HTTP):
             plain = at.replace("https://", "http://", 1)
             return ServerError(Problem.NEEDS_HTTP, f"{at} does not speak https; write {plain}, or let it speak https.")
     return ServerError(Problem.TLS, f"No encrypted connection to {at} could be made; ask who runs it.")
