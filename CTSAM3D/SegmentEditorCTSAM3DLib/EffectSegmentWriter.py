@@ -14,10 +14,9 @@ class EffectSegmentWriter:
         self._undoStateIsSaved = undoStateIsSaved
 
     @property
-    def segmentation_node(self):
-        """The segmentation that is being edited."""
-        parameterSetNode = self._scriptedEffect.parameterSetNode()
-        return None if parameterSetNode is None else parameterSetNode.GetSegmentationNode()
+    def editor_node(self):
+        """What is being edited and where, or None."""
+        return self._scriptedEffect.parameterSetNode()
 
     def reference_image(self):
         """The grid that segments are edited on."""
@@ -29,11 +28,17 @@ class EffectSegmentWriter:
             self._scriptedEffect.saveStateForUndo()
 
     def add(self, segment_id: str, labelmap) -> None:
-        """Add voxels to the segment, within the editable area."""
-        mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd
-        self._scriptedEffect.modifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode)
+        """Add voxels to the segment."""
+        self._modify(segment_id, labelmap, slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd)
 
     def remove(self, segment_id: str, labelmap) -> None:
-        """Take voxels away from the segment, within the editable area."""
-        mode = slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeRemove
-        self._scriptedEffect.modifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode)
+        """Take voxels away from the segment."""
+        self._modify(segment_id, labelmap, slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeRemove)
+
+    def replace(self, segment_id: str, labelmap) -> None:
+        """Replace the segment, within the editable area."""
+        self._modify(segment_id, labelmap, slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeSet)
+
+    def _modify(self, segment_id: str, labelmap, mode) -> None:
+        segmentationNode = self._scriptedEffect.parameterSetNode().GetSegmentationNode()
+        self._scriptedEffect.modifySegmentByLabelmap(segmentationNode, segment_id, labelmap, mode)

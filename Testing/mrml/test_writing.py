@@ -76,8 +76,11 @@ GRIDS = {
 }
 
 
+@pytest.mark.parametrize("confined", [False, True])
 @pytest.mark.parametrize("stored", GRIDS.values(), ids=GRIDS)
-def test_a_segment_that_is_stored_on_another_grid_leaves_nothing_of_itself(editor, tmp_path, stored):
+def test_a_segment_that_is_stored_on_another_grid_leaves_nothing_of_itself(editor, tmp_path, stored, confined):
+    editor.node.SetSourceVolumeIntensityMask(confined)
+    editor.node.SetSourceVolumeIntensityMaskRange(-2000, 2000)  # everywhere, but asked for
     loaded, beside = load_on(stored(image_geometry(editor.writer.reference_image())), editor, tmp_path)
     before, of_beside = editor.mask(loaded).copy(), editor.mask(beside).copy()
     part = Crop(before[:30], (0, 0, 0))
@@ -90,13 +93,11 @@ def test_a_segment_that_is_stored_on_another_grid_leaves_nothing_of_itself(edito
     assert np.array_equal(editor.mask(loaded), before)
 
 
-def test_slicers_own_replacement_would_leave_old_voxels(editor, tmp_path):
-    """Why masks are not written by `Set`; should it ever be mended, that would do."""
+def test_without_regridding_slicers_replacement_would_leave_old_voxels(editor, tmp_path):
+    """Why `regrid` is there; should Slicer ever mend it, it may go."""
     reference = editor.writer.reference_image()
     loaded, _ = load_on(GRIDS["shifted"](image_geometry(reference)), editor, tmp_path)
-    logic = editor.writer._logic
-    modifier = cropped_labelmap(SMALL, editor.writer.reference_image())
-    logic.ModifySegmentByLabelmap(editor.segmentation, loaded, modifier, logic.ModificationModeSet, True, False)
+    editor.writer.replace(loaded, cropped_labelmap(SMALL, reference))
     assert editor.mask(loaded).sum() > SMALL.voxels.sum()
 
 
@@ -195,6 +196,44 @@ def test_a_segment_that_is_its_own_editable_area_is_replaced_within_itself(edito
     beyond = block((45, 35, 25), (40, 30, 20))
     editor.write(editor.a, beyond)
     assert np.array_equal(editor.mask(editor.a), full(LARGE) & full(beyond))
+
+
+MASKS = slicer.vtkMRMLSegmentationNode
+EDITABLE = {
+    "everywhere": lambda node: None,
+    "inside all": lambda node: node.SetMaskMode(MASKS.EditAllowedInsideAllSegments),
+    "inside visible": lambda node: node.SetMaskMode(MASKS.EditAllowedInsideVisibleSegments),
+    "inside one": lambda node: node.SetMaskMode(MASKS.EditAllowedInsideSingleSegment),
+    "outside all": lambda node: node.SetMaskMode(MASKS.EditAllowedOutsideAllSegments),
+    "outside visible": lambda node: node.SetMaskMode(MASKS.EditAllowedOutsideVisibleSegments),
+    "intensity": lambda node: node.SetSourceVolumeIntensityMask(True),
+    "inside one, and intensity": lambda node: (
+        node.SetMaskMode(MASKS.EditAllowedInsideSingleSegment),
+        node.SetSourceVolumeIntensityMask(True),
+    ),
+}
+
+
+@pytest.mark.parametrize("visible", [True, False])
+@pytest.mark.parametrize("confine", EDITABLE.values(), ids=EDITABLE)
+def test_the_editable_area_is_what_slicers_own_replacement_of_the_whole_grid_makes_of_it(editor, confine, visible):
+    area, old, new = block((30, 25, 10), (15, 20, 15)), LARGE, block((38, 22, 12), (15, 15, 15))
+    editor.write(editor.a, area)
+    editor.write(editor.b, old)
+    editor.segmentation.GetDisplayNode().SetSegmentVisibility(editor.a, visible)
+    editor.node.SetSourceVolumeIntensityMaskRange(500, 900)
+    editor.node.SetMaskSegmentID(editor.a)
+    confine(editor.node)
+    editor.write(editor.b, new)  # whichever segment is selected
+    ours = editor.mask(editor.b).copy()
+    assert np.array_equal(editor.mask(editor.a), full(area))
+    assert not editor.node.GetSelectedSegmentID()
+
+    editor.writer.undo()
+    assert np.array_equal(editor.mask(editor.b), full(old))
+    editor.node.SetSelectedSegmentID(editor.b)
+    editor.writer.replace(editor.b, cropped_labelmap(Crop(full(new), (0, 0, 0)), editor.writer.reference_image()))
+    assert np.array_equal(editor.mask(editor.b), ours)
 
 
 def test_a_mask_beyond_the_reference_grid_is_kept_whole(editor):

@@ -44,6 +44,21 @@ def segment_mask(
     return Crop((_voxels(labelmap) == label).view(np.uint8), image_first(labelmap))
 
 
+def regrid(
+    segmentation_node: slicer.vtkMRMLSegmentationNode, segment_id: str, reference: slicer.vtkOrientedImageData
+) -> None:
+    """Bring the segment's stored labelmap onto the reference grid if it is on another one.
+
+    Replacing the segment (`Set`) would leave old voxels otherwise. Segments of the same layer stay as they are.
+    """
+    labelmap = segmentation_node.GetBinaryLabelmapInternalRepresentation(segment_id)
+    if labelmap is None or labelmap.IsEmpty() or _on_grid(labelmap, reference):
+        return
+    resampled = _resampled(segmentation_node, segment_id, reference)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    logic.SetBinaryLabelmapToSegment(resampled, segmentation_node, segment_id, logic.MODE_REPLACE)
+
+
 def voxel_ml(reference: slicer.vtkOrientedImageData) -> float:
     """The volume of a voxel of the grid in mL."""
     return float(np.prod(reference.GetSpacing())) / 1000

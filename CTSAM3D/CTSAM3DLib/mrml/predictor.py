@@ -22,7 +22,7 @@ from CTSAM3DLib.mrml.clicks import drop_pending_clicks, set_pending_clicks, wait
 from CTSAM3DLib.mrml.crops import Crop
 from CTSAM3DLib.mrml.frames import OutputGrid, output_grid
 from CTSAM3DLib.mrml.labelmaps import cropped_labelmap
-from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, write_nothing, write_result
+from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, is_edited, write_nothing, write_result
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import SegmentWriter
 from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
@@ -138,7 +138,7 @@ class SegmentPredictor:
         try:
             if isinstance(outcome, Failure):
                 raise outcome.error
-            if job.writer.segmentation_node != job.target.segmentation_node:
+            if not is_edited(job.target, job.writer):
                 self.drop(job.target)
                 return None
             return self._written_or_asked_again(job, outcome) if outcome.final else _preview(job, outcome)

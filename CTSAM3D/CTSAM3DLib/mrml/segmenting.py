@@ -44,12 +44,18 @@ class Written:
     change: Change
 
 
+def is_edited(target: Target, writer: SegmentWriter) -> bool:
+    """Whether the writer edits the target's segmentation."""
+    editor_node = writer.editor_node
+    return editor_node is not None and editor_node.GetSegmentationNode() == target.segmentation_node
+
+
 def check_target(target: Target, writer: SegmentWriter) -> slicer.vtkSegment:
     """The target's segment. Raises CTSAM3DError where it is gone, or the writer edits another segmentation."""
     segment = target.segment()
     if segment is None:
         raise CTSAM3DError("The segment or its volume is no longer there; choose a segment and a source volume.")
-    if writer.segmentation_node != target.segmentation_node:
+    if not is_edited(target, writer):
         raise CTSAM3DError("The segment belongs to another segmentation than the edited one; choose it first.")
     return segment
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -11,8 +12,8 @@ import slicer
 from CTSAM3DLib import provenance
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.clicks import drop_pending_clicks
-from CTSAM3DLib.mrml.crops import Change, Crop
-from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask, voxel_ml
+from CTSAM3DLib.mrml.crops import Change, Crop, union
+from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, voxel_ml
 
 KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
@@ -24,8 +25,8 @@ class SegmentWriter(Protocol):
     """What a prediction needs of a segment editor: the effect's own in Slicer, `LogicSegmentWriter` elsewhere."""
 
     @property
-    def segmentation_node(self) -> slicer.vtkMRMLSegmentationNode:
-        """The segmentation that is being edited, or None."""
+    def editor_node(self) -> slicer.vtkMRMLSegmentEditorNode:
+        """What is being edited, and how: segmentation, source volume, editable area, overwrite mode; it may be None."""
 
     def reference_image(self) -> slicer.vtkOrientedImageData:
         """The grid that segments are edited on, in the segmentation's local frame; its voxels are not asked for."""
@@ -34,10 +35,13 @@ class SegmentWriter(Protocol):
         """Remember the segmentation as it is now."""
 
     def add(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Add the voxels of a labelmap on the reference grid to the segment, within the editable area."""
+        """Add the voxels of a labelmap on the reference grid to the segment."""
 
     def remove(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Take the voxels of a labelmap on the reference grid away from the segment, within the editable area."""
+        """Take the voxels of a labelmap on the reference grid away from the segment."""
+
+    def replace(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Replace the segment by a labelmap on the reference grid, within the editable area."""
 
 
 class LogicSegmentWriter:
@@ -75,11 +79,6 @@ class LogicSegmentWriter:
         self._logic.SetMRMLScene(scene)
         self._logic.SetSegmentEditorNode(editor_node)
 
-    @property
-    def segmentation_node(self) -> slicer.vtkMRMLSegmentationNode:
-        """The segmentation that is being edited, or None."""
-        return self.editor_node.GetSegmentationNode()
-
     def reference_image(self) -> slicer.vtkOrientedImageData:
         """The grid that segments are edited on. Raises CTSAM3DError where there is none."""
         if not self._logic.UpdateReferenceGeometryImage():
@@ -91,12 +90,16 @@ class LogicSegmentWriter:
         self._logic.SaveStateForUndo()
 
     def add(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Add voxels to the segment, within the editable area."""
+        """Add voxels to the segment."""
         self._modify(segment_id, labelmap, self._logic.ModificationModeAdd)
 
     def remove(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
-        """Take voxels away from the segment, within the editable area."""
+        """Take voxels away from the segment."""
         self._modify(segment_id, labelmap, self._logic.ModificationModeRemove)
+
+    def replace(self, segment_id: str, labelmap: slicer.vtkOrientedImageData) -> None:
+        """Replace the segment, within the editable area."""
+        self._modify(segment_id, labelmap, self._logic.ModificationModeSet)
 
     def can_undo(self) -> bool:
         """Whether a state was saved to go back to."""
@@ -121,7 +124,8 @@ class LogicSegmentWriter:
         self._logic.UpdateReferenceGeometryImage()
         if self.editor_node.GetSourceVolumeIntensityMask():
             self._logic.UpdateAlignedSourceVolume()
-        self._logic.ModifySegmentByLabelmap(self.segmentation_node, segment_id, labelmap, mode, True, False)
+        node = self.editor_node.GetSegmentationNode()
+        self._logic.ModifySegmentByLabelmap(node, segment_id, labelmap, mode, True, False)
 
     def __enter__(self) -> LogicSegmentWriter:
         return self
@@ -135,12 +139,13 @@ class LogicSegmentWriter:
 def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping[str, str]) -> Change:
     """Give a segment a new mask and the tags that say how it was made, the clicks among them; one undo state.
 
-    Tags of an earlier mask that these do not name are taken away. Only what differs is added and removed: Slicer's own
-    replacement of a whole segment (`Set`) leaves old voxels where the segment is stored on another grid, and takes
-    several times as long.
+    Tags of an earlier mask that these do not name are taken away. Only what differs is added and removed, which is
+    several times faster than Slicer's replacement of the whole segment (`Set`). That is used where editing is confined
+    to some area, since it alone leaves everything outside as it is; over old and new mask both, for beyond its
+    labelmap it clears the segment wherever that may be.
     """
-    node = writer.segmentation_node
-    reference = writer.reference_image()
+    editor_node, reference = writer.editor_node, writer.reference_image()
+    node = editor_node.GetSegmentationNode()
     segment = node.GetSegmentation().GetSegment(segment_id)
     before = segment_mask(node, segment_id, reference)
     drop_pending_clicks(segment)  # they are answered now, and belong to no state that an undo could bring back
@@ -150,10 +155,34 @@ def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping
     for name, value in tags.items():
         segment.SetTag(name, value)
     wanted = Change.between(before, mask, voxel_ml(reference))
-    for crop, write in ((wanted.added, writer.add), (wanted.removed, writer.remove)):
-        if crop.voxels.size:
-            write(segment_id, cropped_labelmap(crop, reference))
+    with _selected(editor_node, segment_id):
+        if _is_confined(editor_node):
+            regrid(node, segment_id, reference)
+            first, shape = union(before, mask)
+            writer.replace(segment_id, cropped_labelmap(Crop(mask.on(first, shape), first), reference))
+        else:
+            for crop, write in ((wanted.added, writer.add), (wanted.removed, writer.remove)):
+                if crop.voxels.size:
+                    write(segment_id, cropped_labelmap(crop, reference))
     return wanted.found_in(segment_mask(node, segment_id, reference))
+
+
+@contextmanager
+def _selected(editor_node: slicer.vtkMRMLSegmentEditorNode, segment_id: str) -> Iterator[None]:
+    """Let a segment be the selected one, which Slicer's editable area depends on, without telling anybody."""
+    before, silent = editor_node.GetSelectedSegmentID(), editor_node.GetDisableModifiedEvent()
+    editor_node.SetDisableModifiedEvent(True)
+    try:
+        editor_node.SetSelectedSegmentID(segment_id)
+        yield
+    finally:
+        editor_node.SetSelectedSegmentID(before)
+        editor_node.SetDisableModifiedEvent(silent)
+
+
+def _is_confined(editor_node: slicer.vtkMRMLSegmentEditorNode) -> bool:
+    everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+    return editor_node.GetMaskMode() != everywhere or editor_node.GetSourceVolumeIntensityMask()
 
 
 def _has_geometry(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
