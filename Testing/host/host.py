@@ -234,8 +234,7 @@ def _modules() -> dict[str, types.ModuleType]:
     try:
         import PySide6.QtWidgets  # noqa: F401
     except ImportError as error:
-        needed = "on Debian it needs libegl1, libgl1, libxkbcommon0, libfontconfig1, libdbus-1-3 and fonts-dejavu-core"
-        raise ImportError(f"Qt cannot start here ({error}); {needed}.") from error
+        raise ImportError(f"Qt cannot start here ({error}); .ci/run names the libraries that it needs.") from error
     from Testing.host import application, ctk, pythonqt
 
     application.application()
