@@ -50,6 +50,13 @@ class CTSAM3D(ScriptedLoadableModule):
             "The network is that of H. Guo et al., Towards a Comprehensive, Efficient and Promptable Anatomic "
             "Structure Segmentation Model using 3D Whole-body CT Scans."
         )
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self) -> None:
+        """Offer CTs for a first try, once the module Sample Data is there."""
+        from CTSAM3DWidgets.SampleCTs import registerSampleCTs
+
+        registerSampleCTs(self.resourcePath("Icons/CTSAM3D.png"))
 
 
 # The panel

@@ -67,8 +67,9 @@ class BatchSection:
         try:
             self._start()
         except CTSAM3DError as error:
-            self._finish()
             say(self.statusLabel, str(error))
+        if not self._driver.busy():
+            self._finish()
         self._showBusy()
 
     def onCancel(self) -> None:
@@ -93,12 +94,15 @@ class BatchSection:
         self.progressBar.setRange(0, len(clicks))
         self.progressBar.setValue(0)
         for name, ofSegment in clicks.items():
-            target = Target(segmentationNode, self._segment(segmentationNode, name), volumeNode)
-            self._names[target.segment_id] = name
+            segmentID, isNew = self._segment(segmentationNode, name)
+            target = Target(segmentationNode, segmentID, volumeNode)
+            self._names[segmentID] = name
             try:
                 self._driver.predict(choice, target, ofSegment, self._writer, self.reachBox.currentData, None)
             except CTSAM3DError as error:  # one segment's clicks must not keep the others from their masks
                 self._tellOf(target, str(error))
+                if isNew:
+                    segmentationNode.GetSegmentation().RemoveSegment(segmentID)
         self._tell(_("{count} segments").format(count=len(clicks)))
 
     def _clicks(self, segmentationNode) -> dict[str, list[Click]]:
@@ -106,10 +110,11 @@ class BatchSection:
         read = read_table_node if node.IsA("vtkMRMLTableNode") else read_labelled_points
         return read(node, segmentationNode)
 
-    def _segment(self, segmentationNode, name: str) -> str:
-        """The ID of the segment of this name, which is made if it is not there."""
+    def _segment(self, segmentationNode, name: str) -> tuple[str, bool]:
+        """The ID of the segment of this name, and whether it was made because there was none."""
         segmentation = segmentationNode.GetSegmentation()
-        return segmentation.GetSegmentIdBySegmentName(name) or segmentation.AddEmptySegment("", name)
+        known = segmentation.GetSegmentIdBySegmentName(name)
+        return (known, False) if known else (segmentation.AddEmptySegment("", name), True)
 
     def _onOutcome(self, outcome) -> None:
         if isinstance(outcome, Written):
@@ -138,7 +143,7 @@ class BatchSection:
 
     def _showParameters(self) -> None:
         node = self._logic.getParameterNode()
-        for selector, name in self._selectors.items():
+        for selector, name in self._selectors:
             wasBlocked = selector.blockSignals(True)
             if node.GetNodeReference(name) is not None:
                 selector.setCurrentNode(node.GetNodeReference(name))
@@ -149,7 +154,7 @@ class BatchSection:
         if slicer.mrmlScene.IsClosing() or slicer.mrmlScene.IsBatchProcessing():
             return
         node = self._logic.getParameterNode()
-        for selector, name in self._selectors.items():
+        for selector, name in self._selectors:
             node.SetNodeReferenceID(name, selector.currentNodeID or None)
         node.SetParameter(REACH, self.reachBox.currentData)
 
@@ -183,11 +188,11 @@ class BatchSection:
             "BatchSegmentation", ["vtkMRMLSegmentationNode"], _("Where the segments go; None makes a new one.")
         )
         self.segmentationSelector.noneEnabled = True
-        self._selectors = {
-            self.volumeSelector: VOLUME,
-            self.clicksSelector: CLICKS,
-            self.segmentationSelector: SEGMENTATION,
-        }
+        self._selectors = (
+            (self.volumeSelector, VOLUME),
+            (self.clicksSelector, CLICKS),
+            (self.segmentationSelector, SEGMENTATION),
+        )
         form.addRow(_("Volume:"), self.volumeSelector)
         form.addRow(_("Clicks:"), self.clicksSelector)
         form.addRow(_("Segmentation:"), self.segmentationSelector)

@@ -25,7 +25,7 @@ class ChangeDisplay:
         self._scene = scene
         self._node = None
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
+        self._timer.setSingleShot(True)
         self._timer.setInterval(SHOWN_MS)
         self._timer.connect("timeout()", self.clear)
 

@@ -37,7 +37,7 @@ class ClickPoints(VTKObservationMixin):
         self._clickOfPoint: dict[str, Click] = {}
         # Markups must not be changed inside their own events; what a user did is told from the event loop.
         self._timer = qt.QTimer()
-        self._timer.singleShot = True
+        self._timer.setSingleShot(True)
         self._timer.setInterval(0)
         self._timer.connect("timeout()", self._tellEdited)
 

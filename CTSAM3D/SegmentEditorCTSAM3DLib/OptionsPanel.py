@@ -41,7 +41,7 @@ class OptionsPanel:
         effect = self.scriptedEffect
         choose(self.reachBox, effect.parameter("Reach"))
         choose(self.modelBox, effect.parameter("Model"))
-        for box, name in self._flags.items():
+        for box, name in self._flags:
             wasBlocked = box.blockSignals(True)
             box.setChecked(effect.integerParameter(name) != 0)
             box.blockSignals(wasBlocked)
@@ -54,7 +54,7 @@ class OptionsPanel:
         """Write what the widgets show into the parameters."""
         effect = self.scriptedEffect
         effect.setParameter("Reach", self.reachBox.currentData)
-        for box, name in self._flags.items():
+        for box, name in self._flags:
             effect.setParameter(name, int(box.checked))
         effect.setParameter("KeepRadiusMm", float(self.radiusBox.value))
         if self.modelBox.currentIndex >= 0:
@@ -64,7 +64,7 @@ class OptionsPanel:
         """Call `slot()` whenever the user changes an option that is a parameter."""
         for box in (self.reachBox, self.modelBox):
             box.connect("currentIndexChanged(int)", lambda index: slot())
-        for box in self._flags:
+        for box, _name in self._flags:
             box.connect("toggled(bool)", lambda checked: slot())
         self.radiusBox.connect("valueChanged(double)", lambda value: slot())
 
@@ -149,11 +149,11 @@ class OptionsPanel:
             _("For a moment after a click, show in green what it added and in red what it removed."),
         )
         self._addRow("", self.showChangeBox)
-        self._flags = {
-            self.keepBox: "KeepTheRest",
-            self.newSegmentBox: "NewSegmentPerClick",
-            self.showChangeBox: "ShowChange",
-        }
+        self._flags = (
+            (self.keepBox, "KeepTheRest"),
+            (self.newSegmentBox, "NewSegmentPerClick"),
+            (self.showChangeBox, "ShowChange"),
+        )
 
     def _addMachineRows(self) -> None:
         self.backendBox = comboBox("Backend", _("Where the network runs. Servers are added in the CT-SAM3D module."))

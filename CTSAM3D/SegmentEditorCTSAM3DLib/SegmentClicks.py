@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from slicer.i18n import tr as _
+
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, set_pending_clicks
@@ -119,14 +121,14 @@ class SegmentClicks:
     def _existingTarget(self) -> Target:
         target = self.target()
         if target is None:
-            raise VolumeError("There is nothing to click on; choose a source volume and a segment first.")
+            raise VolumeError(_("There is nothing to click on; choose a source volume and a segment first."))
         return target
 
     def _ask(self, target: Target, clicks: Sequence[Click], undoStateIsSaved: bool = False) -> None:
         if clicks and not _anyPositive(clicks) and not _anyPositive(mask_clicks(target.segment())):
             # An answer would empty the segment, which may have been painted by hand.
             set_pending_clicks(target.segment(), clicks)
-            raise ClickError("So far all clicks are outside; click inside the structure, too.")
+            raise ClickError(_("So far all clicks are outside; click inside the structure, too."))
         try:
             choice = self._choose()
         except CTSAM3DError:

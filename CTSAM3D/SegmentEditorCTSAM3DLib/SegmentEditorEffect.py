@@ -93,7 +93,7 @@ Not for clinical use.</p></html>"""
         )
         # Segments must not be looked at inside their own events, which also come in bursts.
         self.syncTimer = qt.QTimer()
-        self.syncTimer.singleShot = True
+        self.syncTimer.setSingleShot(True)
         self.syncTimer.setInterval(0)
         self.syncTimer.connect("timeout()", self._sync)
         self._observed = None
@@ -107,7 +107,8 @@ Not for clinical use.</p></html>"""
         self.removeObservers()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndBatchProcessEvent, self.onEditorModified)
+        for event in (scene.EndBatchProcessEvent, scene.NodeRemovedEvent):
+            self.addObserver(scene, event, self.onSceneModified)
         parameterSetNode = self.scriptedEffect.parameterSetNode()
         if parameterSetNode is not None:
             self.addObserver(parameterSetNode, vtk.vtkCommand.ModifiedEvent, self.onEditorModified)
@@ -175,7 +176,7 @@ Not for clinical use.</p></html>"""
 
     def onClick(self, click):
         """A click on a structure in a view."""
-        if self.scriptedEffect.confirmCurrentSegmentVisible() == self.scriptedEffect.NotConfirmed:
+        if not self.scriptedEffect.confirmCurrentSegmentVisible():  # the user does not want to change what is hidden
             return
         positive = self.panel.nextClickIsPositive != click.turned
         inNewSegment = self.scriptedEffect.integerParameter("NewSegmentPerClick") != 0
@@ -220,6 +221,8 @@ Not for clinical use.</p></html>"""
         """Predictions shall run elsewhere, which offers other models."""
         self.settings.backend = self.panel.backendBox.currentData
         self._showModels()
+        if self.panel.modelBox.currentIndex < 0:
+            self.panel.modelBox.setCurrentIndex(0)
 
     def onOpenModule(self):
         """Go to where models and servers are managed."""
@@ -242,7 +245,11 @@ Not for clinical use.</p></html>"""
             self.panel.showStatus(choice.progress())
 
     def onEditorModified(self, caller, event):
-        """Another segment, segmentation, volume or mask was chosen, or a scene was loaded."""
+        """Another segment, segmentation, volume or mask was chosen."""
+        self._syncSoon()
+
+    def onSceneModified(self, caller, event):
+        """A scene was loaded, or a node was deleted, perhaps the points."""
         self._syncSoon()
 
     def onSegmentationModified(self, caller, event):

@@ -23,7 +23,7 @@ def test_a_click_on_a_surface_takes_away_there(surface):
     taken = surface.host.click(surface.view, INSIDE, control=True)
     assert not taken  # the view needs the press: a drag turns the scene
     surface.settle()
-    first, second = surface.clicks()
+    _first, second = surface.clicks()
     assert not second.positive
     outside = np.argwhere(before == 0) * 1.5
     place = np.array([-second.position[0], -second.position[1], second.position[2]])[::-1]

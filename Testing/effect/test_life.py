@@ -122,6 +122,41 @@ def test_deactivation_leaves_nothing_behind_and_may_come_twice(workplace):
     assert not workplace.click(INSIDE_TOO)
 
 
+def test_points_that_a_user_deletes_come_back(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    points = workplace.points()
+    workplace.host.scene.RemoveNode(workplace.effect.points._node)
+    workplace.host.process_events(0.1)
+    assert workplace.points() == points
+
+
+def test_a_hidden_segment_is_not_changed_unless_the_user_agrees(workplace):
+    workplace.segmentation.GetDisplayNode().SetSegmentVisibility(workplace.segmentID, False)
+    workplace.effect.scriptedEffect.confirmCurrentSegmentVisible = lambda: 0
+    workplace.click(INSIDE)
+    assert workplace.clicks() == []
+
+
+def test_a_server_offers_its_own_models(workplace):
+    from CTSAM3DWidgets.Backends import applicationBackends
+    from CTSAM3DWidgets.Settings import Server
+
+    backends = applicationBackends()
+    backends.settings.saveServer(Server("https://gpu:8900", models=("ctsam3d",), consented=True))
+    workplace.effect.backends = backends
+    workplace.editor.setActiveEffectByName("")
+    workplace.editor.setActiveEffectByName("CTSAM3D")
+    panel = workplace.effect.panel
+    panel.backendBox.setCurrentIndex(panel.backendBox.findData("https://gpu:8900"))
+    assert panel.modelBox.currentData == "ctsam3d"
+    choice = workplace.effect.chosenBackend()
+    assert (choice.address, choice.model) == ("https://gpu:8900", "ctsam3d")
+    assert backends.settings.backend == "https://gpu:8900"
+    backends.settings.removeServer("https://gpu:8900")
+    assert backends.settings.backend == ""
+
+
 def test_the_effect_stays_active_when_the_mouse_gets_another_use(workplace):
     interaction = workplace.host.app.applicationLogic().GetInteractionNode()
     interaction.SetCurrentInteractionMode(interaction.Place)

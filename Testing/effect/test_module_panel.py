@@ -358,7 +358,7 @@ def test_what_is_wrong_with_one_segment_does_not_keep_the_others(slicer_host, ba
             array.InsertNextValue(str(values[column]))
         table.AddColumn(array)
     batch.clicksSelector.setCurrentNode(table)
-    run(slicer_host, batch)
+    assert set(run(slicer_host, batch)) == {"inside"}
     assert "outside the volume" in batch.statusLabel.text
     assert "mL added" in batch.statusLabel.text
 
@@ -384,3 +384,21 @@ def test_a_closed_scene_ends_the_batch(slicer_host, batch):
     slicer_host.process_events(0.3)
     assert not batch._driver.busy()
     assert slicer_host.scene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") == 0
+
+
+# Sample data
+
+
+def test_samples_are_slicers_own_and_offered_once_slicer_has_started(slicer_host, monkeypatch):
+    import SampleData
+    import slicer
+
+    asked = []
+    monkeypatch.setattr(SampleData, "downloadSample", asked.append, raising=False)
+    slicer_host.load_module("CTSAM3D")
+    slicer_host.startup_completed()
+    sources = slicer.modules.sampleDataSources["CT-SAM3D"]
+    assert [source.sampleName for source in sources] == ["CT-SAM3D chest", "CT-SAM3D heart", "CT-SAM3D liver"]
+    assert all(Path(source.thumbnailFileName).is_file() and source.uris is None for source in sources)
+    sources[2].customDownloader(sources[2])
+    assert asked == ["CTLiver"]
