@@ -192,16 +192,11 @@ class QtKind(Kind):
     def __str__(self) -> str:
         return self.name
 
-    @property
-    def cls(self) -> type:
-        return next(getattr(module, self.name) for module in _QT_MODULES if hasattr(module, self.name))
-
     def member(self, name: str) -> Member | None:
-        if not issubclass(self.cls, QtCore.QObject):
-            return Member(ANYTHING) if hasattr(self.cls, name) else None
-        if not self.is_class and (found := _meta_property(self.cls, name)):
-            return Member(signature=None, writable=found.isWritable())
-        if name == "exec_" or name in api.load()["every_object"] or hasattr(self.cls, name):
+        if not self.is_class and name in QT_PROPERTIES.get(self.name, {}):
+            return Member(signature=None, writable=QT_PROPERTIES[self.name][name])
+        every_object = {"exec_", *api.load()["every_object"]} if self.name in QT_SIGNALS else ()
+        if name in every_object or hasattr(_of_qt_modules(self.name), name):
             return Member(Signature(((0, float("inf")),)), writable=False)
         return None
 
@@ -209,22 +204,40 @@ class QtKind(Kind):
         return Member(Signature(((0, float("inf")),)), result=QtKind(self.name))
 
     def has_signal(self, signature: str) -> bool | None:
-        if not issubclass(self.cls, QtCore.QObject):
-            return None
-        return self.cls.staticMetaObject.indexOfSignal(_normalised(signature)) >= 0
+        return _normalised(signature) in QT_SIGNALS[self.name] if self.name in QT_SIGNALS else None
 
 
 _QT_MODULES = (QtCore, QtGui, QtWidgets, QtNetwork, QtUiTools)
 
 
+def _of_qt_modules(name: str) -> Any:
+    return next((getattr(module, name) for module in _QT_MODULES if hasattr(module, name)), None)
+
+
 def is_of_qt(name: str) -> bool:
     """Whether a class is one of Qt's own."""
-    return name.startswith("Q") and any(hasattr(module, name) for module in _QT_MODULES)
+    return name.startswith("Q") and _of_qt_modules(name) is not None
 
 
-def _meta_property(cls: type, name: str) -> Any:
-    index = cls.staticMetaObject.indexOfProperty(name)
-    return cls.staticMetaObject.property(index) if index >= 0 else None
+def _read_meta_objects() -> tuple[dict[str, dict[str, bool]], dict[str, frozenset[str]]]:
+    properties, signals = {}, {}
+    for name in {name for module in _QT_MODULES for name in dir(module)}:
+        cls = _of_qt_modules(name)
+        if isinstance(cls, type) and issubclass(cls, QtCore.QObject):
+            meta = cls.staticMetaObject
+            of_class = [meta.property(index) for index in range(meta.propertyCount())]
+            methods = [meta.method(index) for index in range(meta.methodCount())]
+            properties[name] = {found.name(): found.isWritable() for found in of_class}
+            signals[name] = frozenset(
+                bytes(method.methodSignature().data()).decode()
+                for method in methods
+                if method.methodType() == QtCore.QMetaMethod.MethodType.Signal
+            )
+    return properties, signals
+
+
+# Read once, at import: PySide6 loses a class's meta-object with the first object of it that is deleted.
+QT_PROPERTIES, QT_SIGNALS = _read_meta_objects()
 
 
 def _normalised(signature: str) -> str:
