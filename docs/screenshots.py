@@ -21,10 +21,13 @@ from Testing.mrml.nodes import add_segmentation, add_volume, mask_of  # noqa: E4
 
 IMAGES = ROOT / "docs" / "images"
 DATA = ROOT.parent / "shared" / "data"
-LIVER = 5
+CASE, LABEL, SEGMENT = "openkbp-4", 7, "mandible"
+"""A patient that the bundled model has not seen in training, contoured by hand."""
 CLICKS = 4
 ADDED, REMOVED, MASK = "#33e64d", "#ff4033", "#f2c84b"
-HU = (-160, 240)
+HU = (-300, 900)
+SHOWN_VOXELS = 20
+"""So far the picture reaches around the middle of the clicks, which is above that of the head."""
 MODELS_FOLDER = "/home/user/.local/share/ctsam3d/models"  # instead of the folder of whoever renders the picture
 MARGIN = 12
 
@@ -39,16 +42,16 @@ def main() -> None:
 
 
 def segment(host: Host, folder: Path) -> None:
-    """Click at the liver of the torso, each further click in the middle of what is wrong, and picture it."""
+    """Click at the structure, each further click in the middle of what is wrong, and picture it."""
     from CTSAM3DWidgets.Backends import applicationBackends
 
-    ct = Volume.read(DATA / "ct" / "torso-3mm.nii.gz")
-    truth = Volume.read(DATA / "label" / "torso-3mm.nii.gz").array == LIVER
+    ct = Volume.read(DATA / "ct" / f"{CASE}.nii.gz")
+    truth = Volume.read(DATA / "label" / f"{CASE}.nii.gz").array == LABEL
     host.load_module("SegmentEditorCTSAM3D")
     host.startup_completed()
     matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ ct.geometry.ijk_to_lps
-    volume = add_volume(host.scene, ct.array, matrix, "torso-3mm")
-    segmentation, (segment_id,) = add_segmentation(host.scene, volume, "liver")
+    volume = add_volume(host.scene, ct.array, matrix, CASE)
+    segmentation, (segment_id,) = add_segmentation(host.scene, volume, SEGMENT)
     editor = host.segment_editor()
     editor.setSegmentationNode(segmentation)
     editor.setSourceVolumeNode(volume)
@@ -103,13 +106,15 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def draw_clicks(ct: Volume, masks: list, clicks: list, texts: list[str]) -> None:
     """One axial slice a click, through the click: the mask, and what the click added and removed."""
-    figure, axes = plt.subplots(1, len(clicks), figsize=(3.1 * len(clicks), 3.6), facecolor="black")
+    figure, axes = plt.subplots(1, len(clicks), figsize=(3.1 * len(clicks), 3.9), facecolor="black")
     spacing = ct.geometry.spacing
     for number, (axis, text) in enumerate(zip(axes, texts, strict=True)):
         voxel, positive = clicks[number]
         k = int(voxel[2])
         before, after = masks[number][k], masks[number + 1][k]
-        axis.imshow(ct.array[k], cmap="gray", vmin=HU[0], vmax=HU[1], aspect=spacing[1] / spacing[0])
+        axis.imshow(
+            ct.array[k], "gray", vmin=HU[0], vmax=HU[1], aspect=spacing[1] / spacing[0], interpolation="bilinear"
+        )
         for part, color in ((after & before, MASK), (after & ~before, ADDED), (before & ~after, REMOVED)):
             shade = np.zeros((*part.shape, 4))
             shade[part] = (*plt.matplotlib.colors.to_rgb(color), 0.45)
@@ -117,13 +122,16 @@ def draw_clicks(ct: Volume, masks: list, clicks: list, texts: list[str]) -> None
         axis.plot(voxel[0], voxel[1], "o", color=ADDED if positive else REMOVED, markeredgecolor="white", markersize=8)
         axis.set_title(f"Click {number + 1}, {'inside' if positive else 'outside'}\n{text}", color="white", fontsize=9)
         axis.axis("off")
+        x, y = np.mean([voxel[:2] for voxel, _ in clicks], axis=0) + (0, SHOWN_VOXELS / 2)
+        axis.set_xlim(x - SHOWN_VOXELS, x + SHOWN_VOXELS)
+        axis.set_ylim(y + SHOWN_VOXELS, y - SHOWN_VOXELS)
         if (
             ct.geometry.ijk_to_lps[0, 0] < 0
         ):  # the patient's right is at the left of the picture, as radiologists see it
             axis.invert_xaxis()
         if ct.geometry.ijk_to_lps[1, 1] < 0:
             axis.invert_yaxis()
-    figure.tight_layout()
+    figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, wspace=0.03)
     figure.savefig(IMAGES / "first_segmentation.png", dpi=110, facecolor="black")
     plt.close(figure)
 
