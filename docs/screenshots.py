@@ -122,12 +122,11 @@ def draw_clicks(ct: Volume, masks: list, clicks: list, texts: list[str]) -> None
         axis.plot(voxel[0], voxel[1], "o", color=ADDED if positive else REMOVED, markeredgecolor="white", markersize=8)
         axis.set_title(f"Click {number + 1}, {'inside' if positive else 'outside'}\n{text}", color="white", fontsize=9)
         axis.axis("off")
-        x, y = np.mean([voxel[:2] for voxel, _ in clicks], axis=0) + (0, SHOWN_VOXELS / 2)
+        x, y = np.mean([voxel[:2] for voxel, _ in clicks], axis=0)
         axis.set_xlim(x - SHOWN_VOXELS, x + SHOWN_VOXELS)
-        axis.set_ylim(y + SHOWN_VOXELS, y - SHOWN_VOXELS)
-        if (
-            ct.geometry.ijk_to_lps[0, 0] < 0
-        ):  # the patient's right is at the left of the picture, as radiologists see it
+        axis.set_ylim(y + 1.5 * SHOWN_VOXELS, y - 0.5 * SHOWN_VOXELS)
+        # As radiologists see it: the patient's right at the left of the picture, the front at the top.
+        if ct.geometry.ijk_to_lps[0, 0] < 0:
             axis.invert_xaxis()
         if ct.geometry.ijk_to_lps[1, 1] < 0:
             axis.invert_yaxis()

@@ -10,6 +10,7 @@ from Testing.effect.conftest import Workplace
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 LIVER = 5
+"""The bundled model has seen this patient: what is tested here is the way from clicks to masks, not its accuracy."""
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../shared/data are not here")
