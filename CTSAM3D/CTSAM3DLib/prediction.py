@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 OPEN_SESSIONS = 2
 """Volumes that stay open; going back to one of them costs nothing."""
 
+FIRST_PREVIEW_S = 0.2
+"""A mask that is there by then needs no preview, which would only hold it up."""
 PREVIEW_PAUSE = 4
 """Times that making a preview took until the next one: previews take at most a fifth of a prediction."""
 
@@ -196,7 +198,7 @@ class PredictionWorker:
             return self._running, self._cancel
 
     def _answered(self, request: Request, cancel: threading.Event) -> Answer:
-        next_preview = 0.0
+        next_preview = time.monotonic() + FIRST_PREVIEW_S
 
         def progress(result: Result) -> None:
             nonlocal next_preview

@@ -7,6 +7,7 @@ import pytest
 import slicer
 import slicer.util
 
+from CTSAM3DLib import prediction
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, read_points, set_pending_clicks, write_points
@@ -121,7 +122,8 @@ def test_a_click_becomes_a_mask_with_one_undo_state_and_its_tags(table):
     assert not table.mask().any()
 
 
-def test_growing_masks_are_previews_and_touch_nothing(table):
+def test_growing_masks_are_previews_and_touch_nothing(table, monkeypatch):
+    monkeypatch.setattr(prediction, "FIRST_PREVIEW_S", 0)
     table.ask_and_hold([click_at(25)])
     table.worker.wait(PATIENCE_S)
     (preview,) = table.predictor.poll()

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from CTSAM3DLib import prediction
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
@@ -140,13 +141,20 @@ def test_a_cancelled_target_is_not_heard_of_again(worker, backend, volume):
     assert all(outcome.request.target == "kidney" for outcome in outcomes_until(worker, is_final))
 
 
-def test_partial_answers_come_while_the_mask_grows(worker, backend, volume):
+def test_partial_answers_come_while_the_mask_grows(worker, backend, volume, monkeypatch):
+    monkeypatch.setattr(prediction, "FIRST_PREVIEW_S", 0)
     backend.gate.clear()
     worker.request(request(volume))
     (partial,) = outcomes_until(worker, lambda outcome: True)
     assert not partial.final
     assert partial.mask.any()
     assert worker.busy()
+
+
+def test_a_quick_answer_is_not_held_up_by_previews(worker, volume, monkeypatch):
+    monkeypatch.setattr(prediction, "FIRST_PREVIEW_S", PATIENCE_S)
+    worker.request(request(volume))
+    assert [outcome.final for outcome in outcomes_until(worker, lambda outcome: True)] == [True]
 
 
 def test_a_volume_is_opened_once_for_its_key(worker, backend, volume):
