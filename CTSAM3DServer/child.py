@@ -26,22 +26,19 @@ def serve_parent(settings: Settings) -> None:
     key = sys.stdin.readline().strip()
     if not key:
         raise CTSAM3DError("A server of another program needs a key as the first line of its input.")
-    ready: list[Server] = []
-    threading.Thread(target=_end_with_parent, args=(ready,), daemon=True).start()
     local = replace(settings, host="127.0.0.1", port=0, keys_file=None)
     models = load_models(settings.models, lambda status: _tell(status=status))
     server = Server(local, models, OneKey(OWNER, key))
-    ready.append(server)
+    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
     _tell(address=server.address)
     server.serve()
 
 
-def _end_with_parent(ready: list[Server]) -> None:
+def _end_with_parent(server: Server) -> None:
     sys.stdin.read()
-    if ready:
-        ready[0].stop()
-        time.sleep(GRACE_S)  # the process ends earlier where requests do
-    os._exit(0)
+    server.stop()
+    time.sleep(2 * GRACE_S)  # the process is gone by then, unless it hangs
+    os._exit(1)
 
 
 def _tell(**what: str) -> None:

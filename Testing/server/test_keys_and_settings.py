@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import requests
 
-from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.errors import CTSAM3DError, ModelError
+from CTSAM3DLib.models import bundled_models
 from CTSAM3DServer.keys import Entry, KeyFile, KeyFileError
-from CTSAM3DServer.run import Server
+from CTSAM3DServer.run import Server, load_models
 from CTSAM3DServer.service import Service
 from CTSAM3DServer.settings import Settings, SettingsError, is_loopback
 from Testing.server.conftest import wait_until
@@ -110,6 +111,16 @@ def test_settings_that_cannot_be(tmp_path):
             settings.check()
     with pytest.raises(CTSAM3DError, match="same name"):
         Service([threshold_model(), threshold_model()], "cpu", 2**30)
+
+
+def test_models_by_name_and_by_file():
+    told = []
+    with pytest.raises(ModelError, match="no model called 'nothing'"):
+        load_models(["nothing"], told.append)
+    (file,) = bundled_models().values()
+    by_name, by_file = load_models(["ctsam3d-small", str(file)], told.append)
+    assert by_name.file_hash == by_file.file_hash
+    assert told == ["loading nothing", "loading ctsam3d-small", f"loading {file}"]
 
 
 def test_a_port_in_use_is_told(server):

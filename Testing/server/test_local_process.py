@@ -95,7 +95,6 @@ def test_stopped_it_is_gone_and_says_so(local_server, bent_tube, bent_clicks):
     ("options", "words"),
     [
         ({"python": "/no/such/python"}, "does not run"),
-        ({"models": ["nothing"]}, "There is no model called 'nothing'"),
         ({"memory": 1}, "256 MiB"),
     ],
 )
