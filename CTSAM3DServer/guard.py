@@ -34,7 +34,8 @@ BODY_PAUSE_S = 20.0
 BODY_S = 120.0
 """The longest time for a whole body."""
 DRAIN_S = 5.0
-"""How long the rest of a refused request is listened to."""
+MOST_DRAINED = 2**26
+"""How long the rest of a refused request is listened to, and how many bytes of it are."""
 
 _ASK = {"WWW-Authenticate": "Bearer"}
 _OPEN_TO_ALL = ("/healthz",)
@@ -184,7 +185,7 @@ class _Request:
         """Answer that this request does not pass."""
         # A client that is still sending would miss the answer if we hung up now.
         with suppress(asyncio.TimeoutError, Refused):
-            unread = MOST_UPLOAD
+            unread = MOST_DRAINED
             async for part in self._parts(DRAIN_S):
                 unread -= len(part)
                 if unread < 0:

@@ -20,7 +20,7 @@ Axis = Annotated[int, Field(ge=1, le=LONGEST_AXIS)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class VolumeBody(_Strict):
