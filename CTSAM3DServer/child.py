@@ -26,7 +26,7 @@ def serve_parent(settings: Settings) -> None:
     key = sys.stdin.readline().strip()
     if not key:
         raise CTSAM3DError("A server of another program needs a key as the first line of its input.")
-    local = replace(settings, host="127.0.0.1", port=0, keys_file=None)
+    local = replace(settings, host="127.0.0.1", port=0, keys_file=None, tls_cert=None, tls_key=None)
     models = load_models(settings.models, lambda status: _tell(status=status))
     server = Server(local, models, OneKey(OWNER, key))
     threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,6 @@ from typing import Annotated
 import typer
 
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
-from CTSAM3DLib.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 from CTSAM3DServer.settings import Settings, is_loopback
 
@@ -29,8 +29,8 @@ KeysFile = Annotated[Path, typer.Option(envvar="CTSAM3D_KEYS_FILE", help="The fi
 @app.callback(invoke_without_command=True)
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(envvar="CTSAM3D_HOST", help="0.0.0.0 serves others too.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(envvar="CTSAM3D_PORT", min=0, max=65535, help="0: any.")] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(envvar="CTSAM3D_HOST", help="0.0.0.0 serves others too.")] = Settings.host,
+    port: Annotated[int, typer.Option(envvar="CTSAM3D_PORT", min=0, max=65535, help="0: any.")] = Settings.port,
     models: Annotated[
         list[str] | None,
         typer.Option(envvar="CTSAM3D_MODELS", help="A bundled model or a file of weights. Repeatable."),
@@ -40,7 +40,7 @@ def serve(
     ] = None,
     memory: Annotated[
         float, typer.Option(envvar="CTSAM3D_MEMORY", help="GiB to keep tiles, features and masks in.")
-    ] = 4.0,
+    ] = Settings.memory / 2**30,
     keys_file: Annotated[
         Path | None,
         typer.Option(envvar="CTSAM3D_KEYS_FILE", help="Who may use the server; needed to serve others."),
@@ -59,7 +59,7 @@ def serve(
         port=port,
         models=tuple(models or Settings.models),
         device=device,
-        memory=int(memory * 2**30),
+        memory=int(memory * 2**30) if math.isfinite(memory) else 0,
         keys_file=keys_file,
         tls_cert=tls_cert,
         tls_key=tls_key,

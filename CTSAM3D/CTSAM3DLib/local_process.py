@@ -241,7 +241,9 @@ _WINDOWS_FLAGS: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
 def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
     """An environment in which the server finds the code that it shares with us."""
-    environment = dict(os.environ if given is None else given)
+    inherited = os.environ if given is None else given
+    # Settings of another server, which its administrator made for that one.
+    environment = {name: value for name, value in inherited.items() if not name.startswith("CTSAM3D_")}
     folders = [str(Path(__file__).resolve().parents[1])]
     server = importlib.util.find_spec("CTSAM3DServer")
     if server is not None and server.origin is not None:

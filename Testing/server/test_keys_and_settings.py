@@ -163,6 +163,13 @@ def test_a_server_open_to_others_without_keys_does_not_start():
     assert "error: Without keys" in refused.stderr
 
 
+@pytest.mark.parametrize("memory", ["nan", "0.1"])
+def test_memory_that_is_none_or_too_little(memory):
+    refused = run("--memory", memory)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: The server needs at least 256 MiB of memory for its caches.\n"
+
+
 def test_without_the_extra_one_sentence_says_what_to_install(tmp_path):
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError('gone', name='uvicorn')")
     refused = run(PYTHONPATH=str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -28,7 +29,8 @@ def expected(bent_tube, bent_clicks):
 @pytest.fixture(scope="module")
 def local_server():
     """One server for all tests, since a start takes seconds; all but the last to use it leave it running."""
-    with LocalServer(device="cpu") as server:
+    of_another_server = {"CTSAM3D_KEYS_FILE": "/none", "CTSAM3D_TLS_CERT": "/none", "CTSAM3D_MODELS": "none"}
+    with LocalServer(device="cpu", environment={**os.environ, **of_another_server}) as server:
         yield server
 
 
