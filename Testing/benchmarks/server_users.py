@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-import time
 from dataclasses import asdict, dataclass
 from typing import Annotated
 
@@ -20,26 +18,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from CTSAM3DLib import connect
-from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.session import Segmenter
 from CTSAM3DLib.volume import Volume
+from Testing.benchmarks.server_load import click_at_once, wrong_masks
 from Testing.benchmarks.server_process import ServerProcess
-from Testing.benchmarks.server_visits import click_lists, volumes
+from Testing.benchmarks.server_visits import volumes
 
 MEMORY_MIB = 512
 ALONE_S = 30
-
-
-@dataclass
-class Answered:
-    """One click of a user."""
-
-    user: int
-    clicks: list[Click]
-    seconds: float
-    mask: str
-    """Hash."""
 
 
 @dataclass
@@ -88,37 +74,14 @@ def main(
 
 
 def _load(local: Segmenter, cts: list[Volume], seconds: float) -> Load:
-    answered: list[Answered] = []
-    failed: list[BaseException] = []
+    memory = [(0.0, 0.0)]
     with ServerProcess(f"--memory={MEMORY_MIB / 1024}") as server:
-        segmenters = [connect(server.address) for _ in cts]
-        end = time.monotonic() + seconds
-
-        def use(user: int) -> None:
-            session = segmenters[user].open(cts[user])
-            try:
-                for clicks in click_lists(cts[user], seed=user):
-                    if time.monotonic() > end:
-                        return
-                    begun = time.perf_counter()
-                    mask = session.segment(clicks).mask
-                    answered.append(Answered(user, clicks, time.perf_counter() - begun, mask.content_hash))
-            except Exception as error:  # whatever it is, it is told by the main thread
-                failed.append(error)
-
-        threads = [threading.Thread(target=use, args=(user,)) for user in range(len(cts))]
-        for thread in threads:
-            thread.start()
-        resident = cached = 0.0
-        while any(thread.is_alive() for thread in threads):
-            resident, cached = max(resident, server.resident), max(cached, server.cached)
-            time.sleep(0.5)
-    if failed:
-        raise failed[0]
-    sessions = [local.open(ct) for ct in cts]
-    wrong = sum(sessions[one.user].segment(one.clicks).mask.content_hash != one.mask for one in answered)
-    waits = [one.seconds for one in answered]
-    p50, p95 = (float(np.percentile(waits, share)) for share in (50, 95))
+        answered = click_at_once(
+            server.address, cts, seconds, lambda _: memory.append((server.resident, server.cached))
+        )
+    resident, cached = (max(values) for values in zip(*memory, strict=True))
+    p50, p95 = (float(np.percentile([one.seconds for one in answered], share)) for share in (50, 95))
+    wrong = wrong_masks(answered, cts, local)
     return Load(len(cts), len(answered), len(answered) / seconds, p50, p95, resident, cached, wrong)
 
 
