@@ -97,7 +97,6 @@ class CTSAM3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self.batch.sceneCloses())
-        self.enter()
 
     def enter(self) -> None:
         """The panel is shown."""

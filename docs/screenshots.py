@@ -88,6 +88,7 @@ def show_module(host: Host, folder: Path) -> None:
     add_volume(host.scene, np.zeros((4, 4, 4), np.int16), name="CTChest")
     host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "organs")
     widget = host.module_widget("CTSAM3D")
+    widget.enter()
     host.process_events(0.1)
     side_by_side("module.png", [host.render(widget, folder / f"{dark}.png", dark) for dark in (False, True)])
 

@@ -84,11 +84,11 @@ class BatchSection:
         volumeNode, segmentationNode = self.volumeSelector.currentNode(), self.segmentationSelector.currentNode()
         if volumeNode is None or self.clicksSelector.currentNode() is None:
             raise VolumeError(_("Choose a CT, and a list of points or a table of clicks."))
+        choice = self._backends.ready(self.backendBox.currentData, self.modelBox.currentData or "")
         if segmentationNode is None:
             segmentationNode = self._logic.addSegmentation(volumeNode)
             self.segmentationSelector.setCurrentNode(segmentationNode)
         clicks = self._clicks(segmentationNode)
-        choice = self._backends.ready(self.backendBox.currentData, self.modelBox.currentData or "")
         self._writer = LogicSegmentWriter(slicer.mrmlScene, segmentationNode, volumeNode)
         self._names = {}
         self.progressBar.setRange(0, len(clicks))

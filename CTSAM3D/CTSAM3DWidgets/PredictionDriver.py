@@ -50,6 +50,7 @@ class PredictionDriver:
         self._choice: BackendChoice | None = None
         self._worker: PredictionWorker | None = None
         self._predictor: SegmentPredictor | None = None
+        self._targets: list[Target] = []
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MS)
         self._timer.connect("timeout()", self._poll)
@@ -68,6 +69,7 @@ class PredictionDriver:
         What was asked for the same segment before is dropped. Raises CTSAM3DError where it cannot be asked at all.
         """
         predictor = self._predictorOf(choice)
+        self._targets = [*(known for known in self.busyTargets() if known != target), target]
         written = predictor.predict(target, clicks, writer, reach, keepRadiusMm)
         if written is not None:
             self._onOutcome(written)
@@ -77,6 +79,10 @@ class PredictionDriver:
     def busy(self, target: Target | None = None) -> bool:
         """Whether a mask is on its way, of this segment or of any."""
         return self._predictor is not None and self._predictor.busy(target)
+
+    def busyTargets(self) -> list[Target]:
+        """The segments whose masks are on their way."""
+        return [target for target in self._targets if self.busy(target)]
 
     def cancel(self) -> None:
         """Drop everything that was asked, and the clicks that no mask answers."""

@@ -26,6 +26,7 @@ class Requirements:
     def __init__(self, requirementsFile: str = REQUIREMENTS_FILE) -> None:
         self._requirementsFile = requirementsFile
         self._declined = False
+        self._complete = False
 
     def missing(self) -> list[str]:
         """What has to be installed, as in requirements.txt; looks for packages without importing them."""
@@ -39,8 +40,11 @@ class Requirements:
 
     def ensure(self) -> None:
         """Return when everything is there, asking to install what is not. Raises CTSAM3DError."""
+        if self._complete:  # asked at every click, and what is installed stays
+            return
         missing = self.missing()
-        if not missing:
+        self._complete = not missing
+        if self._complete:
             return
         if self._declined:
             raise CTSAM3DError(

@@ -106,10 +106,10 @@ class SegmentClicks:
             self._ask(target, clicks_of(target.segment()))
 
     def cancel(self) -> None:
-        """Stop; the segment keeps its mask and the clicks of that mask. Redo brings the others back."""
-        target = self.target()
-        if target is not None and pending_clicks(target.segment()) is not None:
-            self._takenBack.push(_key(target), clicks_of(target.segment()))
+        """Stop; every segment keeps its mask and the clicks of that mask. Redo brings the others back."""
+        for target in self._driver.busyTargets():
+            if target.segment() is not None:
+                self._takenBack.push(_key(target), clicks_of(target.segment()))
         self._driver.cancel()
 
     def forgetTakenBack(self) -> None:

@@ -204,9 +204,10 @@ Not for clinical use.</p></html>"""
 
     def onCancel(self):
         """Stop what is on its way."""
-        self.segmentClicks.cancel()
-        self.display.showCancelled()
-        self._sync()
+        if self.driver.busy():
+            self.segmentClicks.cancel()
+            self.display.showCancelled()
+            self._sync()
 
     def onSwapSign(self):
         """A plain click shall mean the other."""

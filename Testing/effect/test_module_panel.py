@@ -19,8 +19,9 @@ def panel(slicer_host, monkeypatch, tmp_path):
 
     applicationBackends.cache_clear()
     slicer_host.load_module("CTSAM3D")
-    widget = slicer_host.module_widget("CTSAM3D").self()
-    yield widget
+    panel = slicer_host.module_widget("CTSAM3D")
+    panel.enter()
+    yield panel.self()
     applicationBackends().computer.stop()
 
 

@@ -88,6 +88,24 @@ def test_cancel_leaves_the_segment_as_it_was_and_redo_brings_the_click_back(work
     assert len(workplace.clicks()) == 2
 
 
+def test_cancel_loses_no_clicks_of_another_segment_either(held):
+    other = held.segmentation.GetSegmentation().AddEmptySegment("other", "other")
+    start(held)
+    held.editor.setCurrentSegmentID(other)
+    held.host.process_events(0.05)
+    held.click(OTHER_BOX)
+    held.effect.panel.cancelButton.click()
+    assert held.clicks() == held.clicks(other) == []
+    held.backends.choice.gate.set()
+    for segment_id in (other, held.segmentID):
+        held.editor.setCurrentSegmentID(segment_id)
+        held.host.process_events(0.05)
+        held.effect.panel.redoButton.click()
+        held.settle()
+        assert len(held.clicks(segment_id)) == 1
+        assert held.mask(segment_id).any()
+
+
 def test_a_failure_keeps_the_clicks_and_trying_again_answers_them(workplace):
     workplace.backends.choice.failure = CTSAM3DError("The server does not answer; try again.")
     workplace.click(INSIDE)
