@@ -1,6 +1,8 @@
 """What can happen to a scene while a prediction is on its way. docs/slicer-safety.md lists these cases."""
 
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -345,3 +347,12 @@ def test_under_transforms_the_mask_is_the_same_to_the_bit(table):
     table.ask(clicks)
     table.settle()
     assert np.array_equal(table.mask(), straight)
+
+
+def test_the_table_of_cases_names_tests_that_exist():
+    root = Path(__file__).parents[2]
+    table = (root / "docs" / "slicer-safety.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", table))
+    there = "".join(path.read_text() for path in (root / "Testing").rglob("test_*.py"))
+    assert len(named) > 15
+    assert {name for name in named if f"def {name}(" not in there} == set()

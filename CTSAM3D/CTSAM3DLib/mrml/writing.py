@@ -140,9 +140,9 @@ def write_mask(writer: SegmentWriter, segment_id: str, mask: Crop, tags: Mapping
     """Give a segment a new mask and the tags that say how it was made, the clicks among them; one undo state.
 
     Tags of an earlier mask that these do not name are taken away. Only what differs is added and removed, which is
-    several times faster than Slicer's replacement of the whole segment (`Set`). That is used where editing is confined
-    to some area, since it alone leaves everything outside as it is; over old and new mask both, for beyond its
-    labelmap it clears the segment wherever that may be.
+    mostly several times faster than Slicer's replacement of the whole segment (`Set`). That is used where editing is
+    confined to some area, since it alone leaves everything outside as it is; and over both the old and the new mask,
+    since beyond its labelmap it clears the segment, whether that may be edited or not.
     """
     editor_node, reference = writer.editor_node, writer.reference_image()
     node = editor_node.GetSegmentationNode()
