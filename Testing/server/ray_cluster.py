@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class RayCluster:
         config = {"http_options": {"host": "127.0.0.1", "port": port}, "applications": [app]}
         (folder / "cluster.yaml").write_text(json.dumps(config))  # which is YAML too
         command = [sys.executable, "-m", "ray.serve.scripts", "run", str(folder / "cluster.yaml")]
-        environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**os.environ, "RAY_ADDRESS": "local", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0"}
         self._log = folder / "ray.log"
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -71,12 +72,18 @@ class RayCluster:
                 continue
         return found
 
+    @property
+    def routed_to(self) -> int:
+        """How many replicas are ready and get requests, by the router's own word."""
+        rings = re.findall(r"Rebuilt consistent-hash ring .*: (\d+) replicas", self._log.read_text())
+        return int(rings[-1]) if rings else 0
+
     def wait(self) -> None:
-        """Wait until there are as many replicas as there should be, and one of them answers."""
+        """Wait until all replicas get requests. Raises RuntimeError with the log's end where they do not come."""
         end = time.monotonic() + START_S
-        while len(self.replicas) < self._replicas or not self._answers():
+        while self.routed_to < self._replicas or not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"the cluster did not start: {self._log.read_text()[-3000:]}")
+                raise RuntimeError(f"the cluster is not whole: {self._log.read_text()[-3000:]}")
             time.sleep(0.5)
 
     def kill_one(self) -> None:
