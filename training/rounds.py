@@ -71,6 +71,7 @@ class Batch:
         self.truth = np.stack([s.truth_u for s in samples] + [s.truth_v for s in samples])
         self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32)).to(device)
         self.previous = torch.zeros_like(self.truth_tensor)
+        self.vectors: Tensor | None = None
         self.clicks = [Clicks() for _ in self.truth]
         for index, truth in enumerate(self.truth):
             neighbour_of = samples[index - len(samples)] if index >= len(samples) else None
@@ -143,7 +144,9 @@ def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
     The caller descends the loss (line 7), then has the batch click into the errors (`Batch.answer`) before the next.
     """
     with _autocast(batch.device, recipe.precision if batch.device.type != "cpu" else "float32"):
-        levels = model.encode(batch.image)  # its last grid is 2³; see `precise` in the decoder
+        if model.semantics is not None and batch.vectors is None:
+            batch.vectors = model.semantics(batch.image)  # it does not learn from clicks, so once is enough
+        levels = model.encode(batch.image, batch.vectors)  # its last grid is 2³; see `precise` in the decoder
     with _autocast(batch.device, recipe.precision):
         logits, quality = model.decoder(levels, batch.prompts())
         probability = logits.detach().float().sigmoid()

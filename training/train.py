@@ -10,7 +10,6 @@ run meets the very samples of one that was never stopped, however many processes
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -34,6 +33,7 @@ from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
+from training.curve import curve_writer
 from training.distributed import World
 from training.muon import optimisers
 from training.recipe import Recipe
@@ -97,6 +97,8 @@ class Trainer:
         self.world = world
         torch.manual_seed(recipe.seed)
         network = recipe.build_network().to(world.device)
+        if network.semantics is not None:
+            network.semantics.requires_grad_(False)  # it is learnt beforehand, from label maps (`training.semantics`)
         self.model = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
         self.optimisers = optimisers(self.model, recipe.optimiser, recipe.learning_rate, recipe.weight_decay)
@@ -115,7 +117,8 @@ class Trainer:
         )
         arriving = iter(loader)
         self.model.train()
-        with self._progress() as show, self._curve() as curve:
+        file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
+        with self._progress() as show, curve_writer(file, CURVE_COLUMNS, self.step) as curve:
             while self.step < self.recipe.steps and self.world.all(time.monotonic() < stop_at):
                 batches = [self._batch(*next(arriving)) for _ in range(self.recipe.micro_batches // self.world.size)]
                 for index, figures in enumerate(self.learn(batches)):
@@ -198,17 +201,6 @@ class Trainer:
         network = self.average.module
         assert isinstance(network, CTSAM3D)  # what was averaged
         return network
-
-    @contextmanager
-    def _curve(self) -> Iterator[Any]:
-        """A CSV writer after the rows of all steps before this one; rows of steps that were lost are dropped."""
-        file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
-        kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
-        with file.open("w", newline="", encoding="utf-8", buffering=1) as opened:
-            writer = csv.writer(opened)
-            writer.writerow(CURVE_COLUMNS)
-            writer.writerows(line.split(",") for line in kept if int(line.split(",")[0]) < self.step)
-            yield writer
 
     @contextmanager
     def _progress(self) -> Iterator[Callable[[float], None]]:
