@@ -25,6 +25,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
@@ -97,9 +98,9 @@ class Trainer:
         self.world = world
         torch.manual_seed(recipe.seed)
         network = recipe.build_network().to(world.device)
-        if network.semantics is not None:
-            network.semantics.requires_grad_(False)  # it is learnt beforehand, from label maps (`training.semantics`)
         self.model = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        for part in self._frozen:
+            part.requires_grad_(False)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
         self.optimisers = optimisers(self.model, recipe.optimiser, recipe.learning_rate, recipe.weight_decay)
         self.step = 0
@@ -117,6 +118,8 @@ class Trainer:
         )
         arriving = iter(loader)
         self.model.train()
+        for part in self._frozen:
+            part.eval()
         file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
         with self._progress() as show, curve_writer(file, CURVE_COLUMNS, self.step) as curve:
             while self.step < self.recipe.steps and self.world.all(time.monotonic() < stop_at):
@@ -128,6 +131,11 @@ class Trainer:
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_state()
                     self._picture(batches[0])
+
+    @property
+    def _frozen(self) -> list[nn.Module]:
+        parts = [getattr(self.model, name) for name in {*self.recipe.frozen, "semantics"}]
+        return [part for part in parts if part is not None]
 
     def learn(self, batches: list[Batch]) -> Iterator[list[float]]:
         """One step: every round of Algorithm 1 on all micro-batches, and an optimiser step at the end of each round.

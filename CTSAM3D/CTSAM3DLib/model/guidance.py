@@ -61,18 +61,16 @@ def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     seeds = F.max_pool3d(prompts, 2) > 0.5
     maps = torch.zeros(len(EDGE_COSTS), *seeds.shape, device=image.device)
     for of_cost, cost in zip(maps, EDGE_COSTS, strict=True):
-        for index in _given(seeds):
-            prompt = slice(index, index + 1)
-            of_cost[:, prompt] = torch.exp(-geodesic(coarse, seeds[:, prompt], cost) / REACH)
+        for given in _given(seeds):
+            of_cost[:, given] = torch.exp(-geodesic(coarse, seeds[:, given], cost) / REACH)
     return torch.cat(list(maps), dim=1)
 
 
-def _given(seeds: Tensor) -> list[int]:
-    """The prompts that are not empty in every patch; the others are near nothing, and need no sweeps."""
-    prompts = range(seeds.shape[1])
+def _given(seeds: Tensor) -> list[slice]:
+    """The prompts that some patch has; an empty one is near nothing and needs no sweeps."""
     if torch.compiler.is_compiling():
-        return list(prompts)
-    return [index for index in prompts if seeds[:, index].any()]
+        return [slice(None)]
+    return [slice(index, index + 1) for index in range(seeds.shape[1]) if seeds[:, index].any()]
 
 
 def geodesic(image: Tensor, seeds: Tensor, edge_cost: float) -> Tensor:
