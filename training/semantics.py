@@ -36,6 +36,7 @@ from CTSAM3DLib.model.semantics import SemanticNetwork
 from training.anatomy import kind_of
 from training.curve import curve_writer
 from training.datasets import CaseRecord
+from training.distributed import World
 from training.muon import optimisers
 from training.real_volumes import AIR, RealVolume
 from training.recipe import Recipe, RecipeError
@@ -164,11 +165,13 @@ def semantic_loss(logits: Tensor, numbers: Tensor) -> Tensor:
 class SemanticTrainer:
     """The state of one run: the network and its prototypes, the running average of the network, the step."""
 
-    def __init__(self, network: SemanticNetwork, known: list[Vocabulary], recipe: Recipe, run: Path) -> None:
-        self.recipe, self.run, self.known = recipe, run, known
-        self.network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    def __init__(
+        self, network: SemanticNetwork, known: list[Vocabulary], recipe: Recipe, run: Path, device: torch.device
+    ) -> None:
+        self.recipe, self.run, self.known, self.device = recipe, run, known, device
+        self.network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
-        self.prototypes = Prototypes(known, recipe.build_network().config.semantic_width)
+        self.prototypes = Prototypes(known, recipe.build_network().config.semantic_width).to(device)
         both = nn.ModuleList([self.network, self.prototypes])
         self.optimisers = optimisers(both, recipe.optimiser, LEARNING_RATE, WEIGHT_DECAY)
         self.parts = {"network": self.network, "average": self.average, "prototypes": self.prototypes}
@@ -183,7 +186,7 @@ class SemanticTrainer:
             task = bar.add_task("semantics", total=steps, completed=self.step)
             while self.step < steps and time.monotonic() < stop_at:
                 which, images, numbers = next(arriving)
-                loss = self._learn(which, images, numbers, self._rate(steps))
+                loss = self._learn(which, images.to(self.device), numbers.to(self.device), self._rate(steps))
                 curve.writerow((self.step, which, f"{loss:.5f}"))
                 self.step += 1
                 bar.update(task, advance=1)
@@ -223,7 +226,7 @@ class SemanticTrainer:
         """Go on from `state.pt` where there is one."""
         file = self.run / "state.pt"
         if file.exists():
-            state = torch.load(file, weights_only=True)
+            state = torch.load(file, weights_only=True, map_location=self.device)
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
             for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
@@ -238,6 +241,7 @@ def main(
     cache: Annotated[Path | None, typer.Option(help="Where prepared volumes are kept; default OUTPUT/cache.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="A trained model whose other parts are kept.")] = None,
     steps: Annotated[int, typer.Option(help="Batches to learn from.")] = 2500,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default a GPU where there is one.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that draw patches beside the training.")] = 1,
     minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = math.inf,
 ) -> None:
@@ -250,13 +254,14 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     cache = cache or output / "cache"
     volumes = training_volumes(recipe, data, cache)
-    trainer = SemanticTrainer(model.semantics, vocabularies(training_records(recipe, data), volumes), recipe, output)
+    known = vocabularies(training_records(recipe, data), volumes)
+    trainer = SemanticTrainer(model.semantics, known, recipe, output, World.join(device).device)
     trainer.resume()
     trainer.train(steps, workers, minutes)
     trainer.save_state()
     model.semantics.load_state_dict(trainer.average.module.state_dict())
     info = ModelInfo(recipe.network, recipe.window, recipe.spacing, cross_patch=False)
-    save(output / "model.safetensors", model, info)
+    save(output / "model.safetensors", model.cpu(), info)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def test_a_batch_depends_on_its_number_alone(known, recipe):
 def trainer_in(run, known, recipe):
     run.mkdir(exist_ok=True)
     torch.manual_seed(recipe.seed)
-    return SemanticTrainer(recipe.build_network().semantics, known, recipe, run)
+    return SemanticTrainer(recipe.build_network().semantics, known, recipe, run, torch.device("cpu"))
 
 
 def test_it_learns_and_a_stopped_run_goes_on_as_an_unbroken_one(known, recipe, tmp_path, monkeypatch):
