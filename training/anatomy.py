@@ -44,6 +44,12 @@ def group_of(name: str) -> str:
     return next((group for group, members in GROUPS.items() if name in members), "")
 
 
+def kind_of(name: str) -> str:
+    """What a structure is whatever its side and number: "kidney" of kidney_left, "vertebrae" of vertebrae_L4."""
+    numbered = re.match(r"(rib|vertebrae)_", name)
+    return numbered[1] if numbered else re.sub(r"_?(left|right)_?", "", name, flags=re.IGNORECASE)
+
+
 def canonical(spelling: str) -> str:
     """The TotalSeg++ or TotalSegmentator v2 name of a label such as "Right Kidney"; as it is where there is none."""
     return _NAMES.get(_words(spelling), spelling)

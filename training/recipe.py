@@ -20,6 +20,7 @@ CHOICES = {
     "schedule": ("cosine", "tenth"),
     "precision": ("float32", "bfloat16"),
 }
+PARTS = ("encoder", "decoder", "cross_patch", "semantics")
 
 
 class RecipeError(CTSAM3DError):
@@ -72,6 +73,9 @@ class Recipe:
     checkpoint_every: int
     held_out: tuple[str, ...] = ()
     """Cases that are kept out of training."""
+    frozen: tuple[str, ...] = ("semantics",)
+    """Parts of the network that keep their weights: `encoder`, `decoder`, `cross_patch`; `semantics` always, because
+    they are learnt beforehand (`training.semantics`)."""
     label_limit: int | None = None
     """The highest TotalSegmentator v1 index to learn; 104 is the paper's ablation without the curated tissues."""
     tenth_from: float = 0.8
@@ -91,10 +95,15 @@ class Recipe:
         odd = sorted((required - values.keys()) | (values.keys() - known.keys()))
         if odd:
             raise RecipeError(f"The recipe {path} lacks or misspells the fields {', '.join(odd)}; see small.yaml.")
+        if unknown := set(values.get("frozen", ())) - set(PARTS):
+            raise RecipeError(f"{path} freezes {', '.join(sorted(unknown))}; a network has {', '.join(PARTS)}.")
         for name, choices in CHOICES.items():
             if values[name] not in choices:
                 raise RecipeError(f"{name} is '{values[name]}' in {path}; choose one of: {', '.join(choices)}.")
-        return cls(**{**values, "window": tuple(values["window"]), "held_out": tuple(values.get("held_out", ()))})
+        lists: dict[str, Any] = {
+            name: tuple(values[name]) for name in ("window", "held_out", "frozen") if name in values
+        }
+        return cls(**{**values, **lists})
 
     def build_network(self) -> CTSAM3D:
         """The untrained network; raises ModelError for an unknown name."""

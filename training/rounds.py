@@ -71,6 +71,7 @@ class Batch:
         self.truth = np.stack([s.truth_u for s in samples] + [s.truth_v for s in samples])
         self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32)).to(device)
         self.previous = torch.zeros_like(self.truth_tensor)
+        self.levels: list[Tensor] | None = None
         self.clicks = [Clicks() for _ in self.truth]
         for index, truth in enumerate(self.truth):
             neighbour_of = samples[index - len(samples)] if index >= len(samples) else None
@@ -142,8 +143,7 @@ def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
 
     The caller descends the loss (line 7), then has the batch click into the errors (`Batch.answer`) before the next.
     """
-    with _autocast(batch.device, recipe.precision if batch.device.type != "cpu" else "float32"):
-        levels = model.encode(batch.image)  # its last grid is 2³; see `precise` in the decoder
+    levels = _levels(model, batch, recipe)
     with _autocast(batch.device, recipe.precision):
         logits, quality = model.decoder(levels, batch.prompts())
         probability = logits.detach().float().sigmoid()
@@ -152,6 +152,16 @@ def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
     loss = segmentation_loss(logits.float(), batch.truth_tensor) + heat_map_error
     loss = loss + QUALITY_WEIGHT * F.mse_loss(quality.float(), dice)
     return RoundResult(loss, probability, float(dice.mean()), float(heat_map_error.detach()))
+
+
+def _levels(model: CTSAM3D, batch: Batch, recipe: Recipe) -> list[Tensor]:
+    """What the network sees in the CT; parts that keep their weights are asked in the first round only."""
+    # The encoder's last grid is 2³; see `precise` in the decoder.
+    with _autocast(batch.device, recipe.precision if batch.device.type != "cpu" else "float32"):
+        if batch.levels is None or "encoder" not in recipe.frozen:
+            vectors = batch.levels[1] if batch.levels and model.semantics is not None else None
+            batch.levels = model.encode(batch.image, vectors)
+    return batch.levels
 
 
 def _autocast(device: torch.device, precision: str) -> torch.autocast:

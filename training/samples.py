@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,8 @@ PATCH = 64
 FEWEST_VOXELS = 30
 RECOLOURED_SHARE = 0.4
 """Share of labelled samples whose structures are made lighter or darker, as contrast phases do."""
+UPRIGHT_SHARE = 0.8
+"""Share of samples in which the patient is seen as scanned: what is above and in front tells structures apart."""
 PIECES = ("supervoxels_merged", "intensity")
 """Pseudo-labels to learn from; the finest supervoxels teach a network to answer a ball around every click."""
 
@@ -175,10 +177,12 @@ class Pose:
     """(3, 3), from voxels of the patches to voxels of the CT, z, y, x."""
 
     @classmethod
-    def random(cls, anchor: np.ndarray, rng: np.random.Generator) -> Pose:
-        """Mirrored on every axis with 1/2, axes permuted with 1/5; turned by some 12°, scaled by some 15 %."""
-        axes = rng.permutation(3) if rng.random() < 0.2 else np.arange(3)
-        matrix = np.eye(3)[axes] * rng.choice([-1, 1], size=3)
+    def random(cls, anchor: np.ndarray, rng: np.random.Generator, upright_share: float = UPRIGHT_SHARE) -> Pose:
+        """Mirrored from left to right with 1/2, turned by some 12°, scaled by some 15 %; a few in any orientation."""
+        if rng.random() < upright_share:
+            matrix = np.diag([1.0, 1.0, rng.choice([-1.0, 1.0])])
+        else:
+            matrix = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], size=3)
         if rng.random() < 0.7:
             skew = rng.normal(0, np.radians(8), (3, 3))
             turn, _ = np.linalg.qr(np.eye(3) + skew - skew.T)
@@ -202,7 +206,13 @@ _CUBE = np.indices((2, 2, 2)).reshape(3, -1).T
 
 
 def augment(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Return the sample with another scanner's look; U and V alike.
+    """Return the sample with another scanner's look; U and V alike."""
+    look = scanner_look(rng)
+    return replace(sample, image_u=look(sample.image_u), image_v=look(sample.image_v))
+
+
+def scanner_look(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function that gives a patch of int16 HU another scanner's look.
 
     HU scaled by 0.9 to 1.1 and shifted by up to 20 HU; white noise of up to 25 HU on half of the samples, a light blur
     on one in seven, slices merged by two or three along one axis on one in ten.
@@ -224,7 +234,7 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
             image += noise * rng.standard_normal(image.shape, dtype=np.float32)
         return np.clip(image, AIR, BRIGHTEST, out=image).astype(np.int16)
 
-    return replace(sample, image_u=look(sample.image_u), image_v=look(sample.image_v))
+    return look
 
 
 def _pair(

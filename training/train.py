@@ -10,7 +10,6 @@ run meets the very samples of one that was never stopped, however many processes
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -26,6 +25,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
@@ -34,6 +34,7 @@ from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
+from training.curve import curve_writer
 from training.distributed import World
 from training.muon import optimisers
 from training.recipe import Recipe
@@ -98,6 +99,8 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         network = recipe.build_network().to(world.device)
         self.model = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        for part in self._frozen:
+            part.requires_grad_(False)
         self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema_decay), use_buffers=True)
         self.optimisers = optimisers(self.model, recipe.optimiser, recipe.learning_rate, recipe.weight_decay)
         self.step = 0
@@ -115,7 +118,10 @@ class Trainer:
         )
         arriving = iter(loader)
         self.model.train()
-        with self._progress() as show, self._curve() as curve:
+        for part in self._frozen:
+            part.eval()
+        file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
+        with self._progress() as show, curve_writer(file, CURVE_COLUMNS, self.step) as curve:
             while self.step < self.recipe.steps and self.world.all(time.monotonic() < stop_at):
                 batches = [self._batch(*next(arriving)) for _ in range(self.recipe.micro_batches // self.world.size)]
                 for index, figures in enumerate(self.learn(batches)):
@@ -125,6 +131,11 @@ class Trainer:
                 if self.step % self.recipe.checkpoint_every == 0:
                     self.save_state()
                     self._picture(batches[0])
+
+    @property
+    def _frozen(self) -> list[nn.Module]:
+        parts = [getattr(self.model, name) for name in {*self.recipe.frozen, "semantics"}]
+        return [part for part in parts if part is not None]
 
     def learn(self, batches: list[Batch]) -> Iterator[list[float]]:
         """One step: every round of Algorithm 1 on all micro-batches, and an optimiser step at the end of each round.
@@ -198,17 +209,6 @@ class Trainer:
         network = self.average.module
         assert isinstance(network, CTSAM3D)  # what was averaged
         return network
-
-    @contextmanager
-    def _curve(self) -> Iterator[Any]:
-        """A CSV writer after the rows of all steps before this one; rows of steps that were lost are dropped."""
-        file = self.run / "curve.csv" if self.world.leads else Path(os.devnull)
-        kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
-        with file.open("w", newline="", encoding="utf-8", buffering=1) as opened:
-            writer = csv.writer(opened)
-            writer.writerow(CURVE_COLUMNS)
-            writer.writerows(line.split(",") for line in kept if int(line.split(",")[0]) < self.step)
-            yield writer
 
     @contextmanager
     def _progress(self) -> Iterator[Callable[[float], None]]:

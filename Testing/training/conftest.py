@@ -16,6 +16,8 @@ THIN = {
     "upscaled_widths": [4, 4, 4, 4, 2],
     "prompt_widths": [2, 2, 2, 2, 2],
     "fine_width": 2,
+    "semantic_width": 4,
+    "semantic_filters": [4, 4, 4],
     "quality_width": 4,
     "cross_patch_widths": [2, 2, 2, 2, 2],
 }

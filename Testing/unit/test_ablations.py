@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from CTSAM3DLib.engine import memory_forecast
+from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model import CTSAM3D, rff
 from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel, load, save
 from CTSAM3DLib.model.configs import PAPER, SMALL, NetworkConfig
@@ -22,6 +23,8 @@ REDUCED = dataclasses.replace(
     level_widths=(12, 12, 8, 16),
     upscaled_widths=(8, 8, 8, 6, 8),
     prompt_widths=(8, 8, 8, 8, 6),
+    semantic_width=0,
+    semantic_filters=(),
     quality_width=8,
     cross_patch_widths=(2, 2, 2, 2, 2),
 )
@@ -31,12 +34,15 @@ CONFIGS = [
         ("rest", "unet"), ("psap", "rff"), ((0, "trilinear"), (4, "pooled"))
     )
 ]
+CONFIGS.append(
+    dataclasses.replace(REDUCED, fine_width=4, prompt_resize="pooled", semantic_width=5, semantic_filters=(4, 4, 4))
+)
 INFO = ModelInfo("ctsam3d-small", (-500.0, 700.0))
 
 
 def ablations(test):
     """Each of the four combinations, seeing the image as the published network does and as the small one does."""
-    names = [f"{config.encoder}-{config.prompting}-fine{config.fine_width}" for config in CONFIGS]
+    names = [f"{c.encoder}-{c.prompting}-fine{c.fine_width}-semantic{c.semantic_width}" for c in CONFIGS]
     return pytest.mark.parametrize("config", CONFIGS, ids=names)(test)
 
 
@@ -67,10 +73,17 @@ def test_levels_and_answers_have_their_shapes(config, image):
     grids = list(zip(config.level_widths, (16, 8, 4, 2), strict=True))
     if config.fine_width:
         grids = [(1, 64), (config.fine_width, 32), *grids]
+    if config.semantic_width:
+        grids.insert(1, (config.semantic_width, 32))
     assert [tuple(level.shape) for level in levels] == [(2, width, side, side, side) for width, side in grids]
     assert probability.shape == (2, 1, 64, 64, 64)
     assert quality.shape == (2,)
     assert 0 <= probability.min() < probability.max() <= 1
+
+
+def test_semantics_ask_for_guidance_and_for_psap():
+    with pytest.raises(ModelError, match="semantics without fine_width and psap"):
+        dataclasses.replace(CONFIGS[-1], prompting="rff")
 
 
 @ablations

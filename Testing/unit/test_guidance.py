@@ -9,8 +9,18 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
-from CTSAM3DLib.model.decoder import shuffled, unshuffled
-from CTSAM3DLib.model.guidance import EDGE_COSTS, GUIDANCE_MAPS, REACH, geodesic, nearness, similarity
+from CTSAM3DLib.model.configs import SMALL
+from CTSAM3DLib.model.folding import shuffled, unshuffled
+from CTSAM3DLib.model.guidance import (
+    ALIENATION,
+    EDGE_COSTS,
+    REACH,
+    geodesic,
+    guidance_maps,
+    kinship,
+    nearness,
+    similarity,
+)
 
 ROUNDING = 1e-2
 
@@ -103,6 +113,19 @@ def test_similarity_is_one_in_the_tissue_under_the_click():
     assert negative[..., 32:].max() < 1e-6
 
 
+def test_kinship_is_one_where_the_vectors_are_those_of_the_click():
+    vectors = torch.zeros(1, 2, 32, 32, 32)
+    vectors[0, 0, ..., :16] = 1
+    vectors[0, 1, ..., 16:] = 1
+    prompts = torch.zeros(1, 3, 64, 64, 64)
+    prompts[0, 0, :, :, 40:] = 0.9
+    prompts[0, 1, 10, 10, 10] = 1
+    mask, positive, negative = kinship(vectors, prompts)[0]
+    assert mask[..., 16:].min() == positive[..., :16].min() == 1
+    assert mask[..., :16].max() == positive[..., 16:].max() == pytest.approx(math.exp(-1 / ALIENATION))
+    assert not negative.any()
+
+
 def test_the_rim_of_a_click_does_not_count():
     """A click beside a border takes the intensity of its own side."""
     prompts = torch.zeros(1, 3, 64, 64, 64)
@@ -122,7 +145,7 @@ def test_patches_of_a_batch_and_prompts_of_a_patch_are_independent():
     images, prompts = torch.rand(2, 1, 64, 64, 64, generator=rng), torch.zeros(2, 3, 64, 64, 64)
     prompts[0, 0, 30:40, 30:40, 30:40] = prompts[0, 1, 5, 6, 7] = prompts[1, 2, 50, 40, 3] = 1
     maps = torch.cat([torch.nn.functional.avg_pool3d(similarity(images, prompts), 2), nearness(images, prompts)], dim=1)
-    assert maps.shape[1] == GUIDANCE_MAPS
+    assert maps.shape[1] + 3 == guidance_maps(SMALL)  # and kinship
     for index in range(2):
         alone = slice(index, index + 1)
         assert torch.equal(nearness(images[alone], prompts[alone]), maps[alone, 3:])

@@ -36,8 +36,17 @@ class NetworkConfig:
     fine_width: int
     """Channels handed to the decoder at 32³; 0 in the published network, whose decoder sees the image at 16³ and
     coarser only. Above 0 the prompts are also joined by what the CT says of them (`guidance.py`)."""
+    semantic_width: int
+    """Length of the vectors that tell structures apart before any click (`semantics.py`); 0 in the published network.
+    They speak through the guidance, so they ask for a `fine_width` and for `psap`."""
+    semantic_filters: tuple[int, ...]
+    """Channels of the U-Net that makes these vectors, at 32³, 16³, ..."""
     quality_width: int
     cross_patch_widths: tuple[int, int, int, int, int]
+
+    def __post_init__(self) -> None:
+        if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
+            raise ModelError(f"The network {self.name} has semantics without fine_width and psap; give both.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -70,6 +79,8 @@ PAPER = NetworkConfig(
     prompt_widths=(128, 128, 128, 128, 128),
     prompt_resize="trilinear",
     fine_width=0,
+    semantic_width=0,
+    semantic_filters=(),
     quality_width=256,
     cross_patch_widths=(16, 32, 64, 128, 256),
 )
@@ -88,6 +99,8 @@ SMALL = NetworkConfig(
     prompt_widths=(16, 16, 16, 16, 12),
     prompt_resize="pooled",
     fine_width=6,
+    semantic_width=16,
+    semantic_filters=(16, 48, 96, 128),
     quality_width=32,
     cross_patch_widths=(8, 16, 24, 32, 48),
 )

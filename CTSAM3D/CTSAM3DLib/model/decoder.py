@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.guidance import GUIDANCE_MAPS, nearness, similarity
+from CTSAM3DLib.model.folding import shuffled, stacked, unshuffled
+from CTSAM3DLib.model.guidance import guidance_maps, kinship, nearness, similarity
 
 PROMPT_MAPS = 3
 MASK_CHANNELS = 2
@@ -99,19 +100,13 @@ def pooled(prompts: Tensor) -> list[Tensor]:
     return maps
 
 
-def guided(resized: list[Tensor], image: Tensor, prompts: Tensor, likeness: Tensor) -> list[Tensor]:
-    """The prompt maps at 2³ to 32³, each joined by the guidance of the CT, averaged over its parts."""
-    guidance = stacked(F.avg_pool3d(likeness, 2), nearness(image, prompts))
+def guided(resized: list[Tensor], guidance: Tensor) -> list[Tensor]:
+    """The prompt maps at 2³ to 32³, each joined by the guidance at 32³, averaged over its parts."""
     joined: list[Tensor] = []
     for maps in reversed(resized):
         joined.insert(0, stacked(maps, guidance))
         guidance = F.avg_pool3d(guidance, 2)
     return joined
-
-
-def stacked(*parts: Tensor) -> Tensor:
-    """The channels of all parts in the memory layout that convolutions want; left alone, a mixture would be slow."""
-    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
 class FineHead(nn.Module):
@@ -128,20 +123,6 @@ class FineHead(nn.Module):
     def forward(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
         fine = F.leaky_relu(self.conv(stacked(x, unshuffled(image), unshuffled(likeness))), 0.2)
         return shuffled(self.to_mask(fine))
-
-
-def unshuffled(x: Tensor) -> Tensor:
-    """(b, c, 2n, 2n, 2n) to (b, 8c, n, n, n): the eight voxels of each cube of two become channels."""
-    b, c, side = x.shape[:3]
-    cubes = x.reshape(b, c, side // 2, 2, side // 2, 2, side // 2, 2)
-    return cubes.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, side // 2, side // 2, side // 2)
-
-
-def shuffled(x: Tensor) -> Tensor:
-    """The inverse of `unshuffled` for eight channels: (b, 8, n, n, n) to (b, 1, 2n, 2n, 2n)."""
-    b, side = x.shape[0], x.shape[-1]
-    cubes = x.reshape(b, 2, 2, 2, side, side, side)
-    return cubes.permute(0, 4, 1, 5, 2, 6, 3).reshape(b, 1, 2 * side, 2 * side, 2 * side)
 
 
 def precise(x: Tensor) -> torch.autocast:
@@ -161,7 +142,8 @@ class PromptDecoder(nn.Module):
         super().__init__()
         self.prompt_resize = config.prompt_resize
         self.fine = config.fine_width > 0
-        maps = PROMPT_MAPS + (GUIDANCE_MAPS if self.fine else 0)
+        self.semantic = config.semantic_width > 0
+        maps = PROMPT_MAPS + guidance_maps(config)
         *skips, deepest = config.level_widths
         skip_widths = [*reversed(skips), config.fine_width, 0]
         self.blocks = nn.ModuleList()
@@ -192,7 +174,11 @@ class PromptDecoder(nn.Module):
             image, *levels = levels
             image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
             likeness = similarity(image, prompts)
-            maps = guided(maps, image, prompts, likeness)
+            guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
+            if self.semantic:
+                vectors, *levels = levels
+                guidance.append(kinship(vectors.float(), prompts))
+            maps = guided(maps, stacked(*guidance))
             x = self.blocks[-1](self._climbed(levels, maps), maps[-1])
             logits = self.fine_head(x, image, likeness)
         else:

@@ -14,15 +14,25 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from CTSAM3DLib.model.configs import NetworkConfig
+
 EDGE_COSTS = (90.0, 600.0)
 """Length, in voxels of 32³, of a step over an edge as high as the whole HU window; one map for each."""
-GUIDANCE_MAPS = 3 * (1 + len(EDGE_COSTS))
 REACH = 10.0
 """Geodesic length, in voxels of 32³, at which a map has fallen to 1/e."""
 LIKENESS = 0.025
 """Difference of intensity, as a share of the HU window, at which similarity has fallen to 1/e."""
+ALIENATION = 0.3
+"""Difference of the cosine from 1 at which kinship has fallen to 1/e."""
 SWEEPS = 3
 FAR = 1e4
+
+
+def guidance_maps(config: NetworkConfig) -> int:
+    """How many maps join the prompts: similarity, nearness at each edge cost, and kinship, for each prompt."""
+    if not config.fine_width:
+        return 0
+    return 3 * (1 + len(EDGE_COSTS) + (config.semantic_width > 0))
 
 
 def similarity(image: Tensor, prompts: Tensor) -> Tensor:
@@ -33,12 +43,34 @@ def similarity(image: Tensor, prompts: Tensor) -> Tensor:
     return torch.where(total > 0.5, torch.exp(-(image - mean).abs() / LIKENESS), 0.0)
 
 
+def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
+    """How near each voxel's vector is to the mean one under each prompt, 0..1; 0 for an empty prompt; (b, 3, 32³).
+
+    `vectors` (b, width, 32, 32, 32) have length 1 (`semantics.py`).
+    """
+    core = F.max_pool3d(prompts, 2) ** 8
+    total = core.sum(dim=(2, 3, 4), keepdim=True)
+    mean = F.normalize(torch.einsum("bpzyx,bczyx->bpc", core, vectors), dim=2)
+    cosine = torch.einsum("bpc,bczyx->bpzyx", mean, vectors)
+    return torch.where(total > 0.5, torch.exp((cosine - 1) / ALIENATION), 0.0)
+
+
 def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     """exp(-geodesic distance / REACH) to each prompt at each edge cost: (b, 3 * costs, 32, 32, 32)."""
     coarse = F.avg_pool3d(image, 2)
     seeds = F.max_pool3d(prompts, 2) > 0.5
-    maps = [torch.exp(-geodesic(coarse, seeds, cost) / REACH) for cost in EDGE_COSTS]
-    return torch.cat(maps, dim=1)
+    maps = torch.zeros(len(EDGE_COSTS), *seeds.shape, device=image.device)
+    for of_cost, cost in zip(maps, EDGE_COSTS, strict=True):
+        for given in _given(seeds):
+            of_cost[:, given] = torch.exp(-geodesic(coarse, seeds[:, given], cost) / REACH)
+    return torch.cat(list(maps), dim=1)
+
+
+def _given(seeds: Tensor) -> list[slice]:
+    """The prompts that some patch has; an empty one is near nothing and needs no sweeps."""
+    if torch.compiler.is_compiling():
+        return [slice(None)]
+    return [slice(index, index + 1) for index in range(seeds.shape[1]) if seeds[:, index].any()]
 
 
 def geodesic(image: Tensor, seeds: Tensor, edge_cost: float) -> Tensor:

@@ -9,6 +9,7 @@ from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
 from CTSAM3DLib.model.rff import FourierDecoder
+from CTSAM3DLib.model.semantics import SemanticNetwork
 from CTSAM3DLib.model.unet_encoder import UNetEncoder
 
 
@@ -21,10 +22,18 @@ class CTSAM3D(nn.Module):
         self.encoder = ImageEncoder(config) if config.encoder == "rest" else UNetEncoder(config)
         self.decoder = PromptDecoder(config) if config.prompting == "psap" else FourierDecoder(config)
         self.cross_patch = CrossPatchNetwork(config)
+        width, filters = config.semantic_width, config.semantic_filters
+        self.semantics = SemanticNetwork(width, filters) if width else None
 
-    def encode(self, image: Tensor) -> list[Tensor]:
-        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`."""
-        return self.encoder(image)
+    def encode(self, image: Tensor, vectors: Tensor | None = None) -> list[Tensor]:
+        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`.
+
+        With a `semantic_width` the vectors at 32³ come second; they are made here unless they are given.
+        """
+        levels = self.encoder(image)
+        if self.semantics is not None:
+            levels.insert(1, self.semantics(image) if vectors is None else vectors)
+        return levels
 
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Levels and prompts [previous, positive, negative] (batch, 3, 64, 64, 64) to (probability, quality)."""
