@@ -119,7 +119,7 @@ def test_pip_installs_the_packages_that_are_there():
 
 def test_the_bundled_model_is_small_enough():
     for path in (ROOT / "CTSAM3D" / "CTSAM3DLib" / "bundled").glob("*.safetensors"):
-        assert path.stat().st_size <= 8 * MEGABYTE
+        assert path.stat().st_size <= 16 * MEGABYTE
 
 
 def test_importing_the_library_brings_in_neither_torch_nor_simpleitk():

@@ -7,8 +7,10 @@ few-shot segmentation are (Snell et al., 2017; PANet, Wang et al., 2019). The pu
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F  # noqa: N812
-from monai.networks.nets import DynUNet
+from monai.networks.blocks import UnetBasicBlock, UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.folding import unshuffled
@@ -19,23 +21,29 @@ NORM = ("instance", {"affine": True})
 class SemanticNetwork(nn.Module):
     """A patch (batch, 1, 64, 64, 64) scaled to [0, 1] becomes unit vectors (batch, width, 32, 32, 32).
 
-    A U-Net (MONAI's, with nnU-Net's blocks) whose finest grid is 32³, with eight voxels of the patch under each of its
-    own as channels.
+    A U-Net of nnU-Net's blocks (MONAI's). Its finest grid is 32³, where the eight voxels of the patch under each of
+    its own are channels; `filters` are its channels there, at 16³ and so on.
     """
 
     def __init__(self, width: int, filters: tuple[int, ...]) -> None:
         super().__init__()
-        halvings = [2] * (len(filters) - 1)
-        self.unet = DynUNet(
-            spatial_dims=3,
-            in_channels=8,
-            out_channels=width,
-            kernel_size=[3] * len(filters),
-            strides=[1, *halvings],
-            upsample_kernel_size=halvings,
-            filters=filters,
-            norm_name=NORM,
+        finer_and_coarser = list(pairwise(filters))
+        self.first = UnetBasicBlock(3, 8, filters[0], kernel_size=3, stride=1, norm_name=NORM)
+        self.down = nn.ModuleList(
+            UnetBasicBlock(3, finer, coarser, kernel_size=3, stride=2, norm_name=NORM)
+            for finer, coarser in finer_and_coarser
         )
+        self.up = nn.ModuleList(
+            UnetUpBlock(3, coarser, finer, kernel_size=3, stride=2, upsample_kernel_size=2, norm_name=NORM)
+            for finer, coarser in reversed(finer_and_coarser)
+        )
+        self.to_vectors = UnetOutBlock(3, filters[0], width)
 
     def forward(self, image: Tensor) -> Tensor:
-        return F.normalize(self.unet(unshuffled(image)).float(), dim=1)
+        skips = [self.first(unshuffled(image))]
+        for down in self.down:
+            skips.append(down(skips[-1]))
+        x = skips.pop()
+        for up in self.up:
+            x = up(x, skips.pop())
+        return F.normalize(self.to_vectors(x).float(), dim=1)
