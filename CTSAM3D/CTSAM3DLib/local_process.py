@@ -6,7 +6,6 @@ quick. Masks, errors and calls are those of any server.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -244,10 +243,9 @@ def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
     inherited = os.environ if given is None else given
     # Settings of another server, which its administrator made for that one.
     environment = {name: value for name, value in inherited.items() if not name.startswith("CTSAM3D_")}
-    folders = [str(Path(__file__).resolve().parents[1])]
-    server = importlib.util.find_spec("CTSAM3DServer")
-    if server is not None and server.origin is not None:
-        folders.append(str(Path(server.origin).resolve().parents[1]))
+    # Installed, and in Slicer, both packages lie in one folder; in a checkout the server's is one folder up.
+    together, above = Path(__file__).resolve().parents[1:3]
+    folders = [str(folder) for folder in (together, above) if folder == together or (folder / "CTSAM3DServer").is_dir()]
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
     environment["PYTHONIOENCODING"] = "utf-8"

@@ -26,7 +26,7 @@ class BatchSection:
     def __init__(self, parentLayout, backends: Backends, logic) -> None:
         self._backends = backends
         self._logic = logic
-        self._driver = PredictionDriver(self._onOutcome)
+        self._driver = PredictionDriver(self._onOutcome, self._finish)
         self._writer: LogicSegmentWriter | None = None
         self._names: dict[str, str] = {}
         self._lines: list[str] = []
@@ -121,8 +121,6 @@ class BatchSection:
             self._tellOf(outcome.target, _("{volume:.1f} mL added").format(volume=outcome.change.added_ml))
         elif isinstance(outcome, Failed):
             self._tellOf(outcome.target, str(outcome.error))
-        if not self._driver.busy():
-            self._finish()
 
     def _tellOf(self, target: Target, text: str) -> None:
         self.progressBar.setValue(self.progressBar.value + 1)

@@ -36,16 +36,19 @@ class BackendChoice(Protocol):
 class PredictionDriver:
     """Whom the panels ask for masks.
 
-    `onOutcome` gets each Growing, Written and Failed, from the event loop; `onWaiting` gets the backend's choice, now
-    and then, as long as there is nothing.
+    From the event loop, `onOutcome` gets each Growing, Written and Failed. `onIdle` is called when nothing is on its
+    way any more, also where a mask is no longer wanted and has no outcome. `onWaiting` gets the backend's choice, now
+    and then, as long as there is nothing to tell.
     """
 
     def __init__(
         self,
         onOutcome: Callable[[Growing | Written | Failed], None],
+        onIdle: Callable[[], None],
         onWaiting: Callable[[BackendChoice], None] = lambda choice: None,
     ) -> None:
         self._onOutcome = onOutcome
+        self._onIdle = onIdle
         self._onWaiting = onWaiting
         self._choice: BackendChoice | None = None
         self._worker: PredictionWorker | None = None
@@ -121,7 +124,8 @@ class PredictionDriver:
         outcomes = self._predictor.poll()
         for outcome in outcomes:
             self._onOutcome(outcome)
-        if not outcomes and self.busy():
-            self._onWaiting(self._choice)
         if not self.busy():  # an outcome's slot may have asked for more, or closed the predictor
             self._timer.stop()
+            self._onIdle()
+        elif not outcomes:
+            self._onWaiting(self._choice)

@@ -75,7 +75,7 @@ Not for clinical use.</p></html>"""
         self.settings = Settings()
         self.backends = applicationBackends()
         self.panel = OptionsPanel(self.scriptedEffect)
-        self.driver = PredictionDriver(self.onOutcome, self.onWaiting)
+        self.driver = PredictionDriver(self.onOutcome, self._syncSoon, self.onWaiting)
         self.segmentClicks = SegmentClicks(self.scriptedEffect, self.driver, self.chosenBackend)
         self.viewClicks = ViewClicks(self.scriptedEffect, self.xyToRas)
         self.points = ClickPoints(slicer.mrmlScene, self.onPointsEdited)

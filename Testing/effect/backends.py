@@ -1,5 +1,6 @@
 """Backends for tests of the effect: quick, and under the test's control."""
 
+import functools
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,14 +21,20 @@ class ThresholdChoice:
     """How long every partial answer takes longer than it would."""
 
     def load(self):
-        from CTSAM3DLib.engine import Engine
-        from CTSAM3DLib.session import Segmenter
-        from Testing.unit.threshold_network import threshold_model
-
-        return _Held(Segmenter(Engine(threshold_model(), "cpu")), self)
+        return _Held(_segmenter(), self)
 
     def progress(self):
         return "" if self.started.is_set() else "Starting…"
+
+
+@functools.cache
+def _segmenter():
+    """One for all tests: making an engine takes longer than most of them."""
+    from CTSAM3DLib.engine import Engine
+    from CTSAM3DLib.session import Segmenter
+    from Testing.unit.threshold_network import threshold_model
+
+    return Segmenter(Engine(threshold_model(), "cpu"))
 
 
 class _Held:

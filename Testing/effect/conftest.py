@@ -1,5 +1,6 @@
 """The effect in the host: a CT with two bright boxes, a segment, the effect chosen, and a quick network behind it."""
 
+import gc
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,18 @@ class Workplace:
 
     def status(self):
         return self.effect.panel.statusLabel.text
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported():
+    """Everything heavy is imported once and taken out of the garbage collections that follow every test."""
+    import CTSAM3DLib.session  # noqa: F401
+    import Testing.unit.threshold_network  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

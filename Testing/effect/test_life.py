@@ -1,5 +1,7 @@
 """The effect's life: scenes saved, loaded and closed, several editors, options, and what it leaves behind."""
 
+import threading
+
 from CTSAM3DLib.errors import CTSAM3DError
 from Testing.effect.places import EDGE, INSIDE, INSIDE_TOO
 
@@ -187,9 +189,14 @@ def test_a_tag_that_something_else_wrote_is_said_and_loses_no_mask(workplace):
 
 
 def test_a_starting_network_says_so(workplace):
+    ready, choice = threading.Event(), workplace.backends.choice
+    load = choice.load
+    choice.load = lambda: load() if ready.wait(20) else None
     workplace.click(INSIDE)
     assert workplace.host.process_events(20, until=lambda: workplace.status() == "Starting…")
+    ready.set()
     workplace.settle()
+    assert "added" in workplace.status()
 
 
 def test_every_control_has_a_name_and_says_what_it_does(workplace):

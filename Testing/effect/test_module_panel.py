@@ -364,6 +364,30 @@ def test_what_is_wrong_with_one_segment_does_not_keep_the_others(slicer_host, ba
     assert "mL added" in batch.statusLabel.text
 
 
+def test_a_segment_without_a_click_inside_does_not_keep_the_others(slicer_host, batch):
+    from Testing.effect.places import EDGE, INSIDE
+
+    points = slicer_host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "organs")
+    for label, place in (("-first", EDGE), ("second", INSIDE)):
+        points.AddControlPointWorld(place, label)
+    batch.clicksSelector.setCurrentNode(points)
+    assert set(run(slicer_host, batch)) == {"first", "second"}
+    assert "second: " in batch.statusLabel.text
+    assert batch.runButton.enabled
+
+
+def test_a_segmentation_that_is_deleted_ends_the_batch(slicer_host, batch):
+    from Testing.effect.places import INSIDE
+
+    points = slicer_host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "organs")
+    points.AddControlPointWorld(INSIDE, "first")
+    batch.clicksSelector.setCurrentNode(points)
+    batch.runButton.click()
+    slicer_host.scene.RemoveNode(batch.segmentationSelector.currentNode())
+    assert slicer_host.process_events(20, until=lambda: batch.runButton.enabled)
+    assert slicer_host.scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode") == 0
+
+
 def test_a_batch_without_clicks_says_what_to_choose(batch):
     batch.runButton.click()
     assert "Choose a CT" in batch.statusLabel.text

@@ -194,6 +194,7 @@ def test_during_a_prediction_the_volume_is_deleted(held):
     held.segmentation.GetBinaryLabelmapRepresentation(held.segmentID, labelmap)
     assert labelmap.IsEmpty()
     assert len(held.clicks()) == 1  # the click waits in the segment for a volume
+    assert not held.effect.panel.busyWidget.isVisibleTo(held.effect.scriptedEffect.optionsFrame())
     held.click(INSIDE_TOO)
     assert "ource volume" in held.status()
 

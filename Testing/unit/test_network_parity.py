@@ -10,8 +10,8 @@ import torch
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model import build
 from CTSAM3DLib.model.checkpoints import TrainedModel, load
-from CTSAM3DLib.published_config import read_window
 from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.published_config import read_window
 from Testing.unit.golden import HERE, excerpt, inputs, published_weights, weight
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference"

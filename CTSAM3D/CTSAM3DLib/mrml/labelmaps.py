@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import vtk_to_numpy
 
 from CTSAM3DLib.mrml.crops import Crop
-from CTSAM3DLib.mrml.frames import image_first
+from CTSAM3DLib.mrml.frames import image_first, image_geometry
 
 
 def cropped_labelmap(crop: Crop, reference: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:
@@ -61,7 +61,7 @@ def regrid(
 
 def voxel_ml(reference: slicer.vtkOrientedImageData) -> float:
     """The volume of a voxel of the grid in mL."""
-    return float(np.prod(reference.GetSpacing())) / 1000
+    return float(abs(np.linalg.det(image_geometry(reference).ijk_to_lps[:3, :3]))) / 1000
 
 
 def _resampled(
