@@ -56,6 +56,7 @@ class Server:
             limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=KEPT_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
+            http="h11",  # the stricter of two parsers, whichever are installed
             ws="none",
         )
         self._uvicorn = uvicorn.Server(config)
