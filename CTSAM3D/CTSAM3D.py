@@ -93,7 +93,7 @@ class CTSAM3DWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.batch = BatchSection(self.layout, backends, self.logic)
         self.models = ModelsSection(self.layout, store)
         self.computer = ComputerSection(self.layout, backends.requirements, backends.computer, store)
-        self.servers = ServersSection(self.layout, backends.settings)
+        self.servers = ServersSection(self.layout, backends.settings, backends.requirements)
         self.layout.addStretch(1)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, lambda caller, event: self.batch.sceneCloses())

@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path, Request, Response
@@ -15,6 +14,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
+from CTSAM3DLib import __version__
 from CTSAM3DLib.errors import CTSAM3DError, MemoryForecastError
 from CTSAM3DLib.protocol import MEDIA_TYPE, PROTOCOL
 from CTSAM3DServer.guard import Guard
@@ -56,7 +56,7 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
     app = FastAPI(
         title="CT-SAM3D",
         summary="Segment any structure in a CT by clicking on it. Not a medical device.",
-        version=version("ctsam3d"),
+        version=__version__,
         docs_url=None,  # those pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
@@ -111,7 +111,7 @@ def describe(service: Service) -> ServerAnswer:
     for engine in service.engines:
         info = dataclasses.asdict(engine.model.info)
         models.append(ModelAnswer(hash=engine.model.file_hash, **info))
-    return ServerAnswer(version=version("ctsam3d"), protocol=PROTOCOL, device=service.engines[0].device, models=models)
+    return ServerAnswer(version=__version__, protocol=PROTOCOL, device=service.engines[0].device, models=models)
 
 
 def _add_refusals(app: FastAPI) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from CTSAM3DLib.session import Segmenter, Session
     from CTSAM3DLib.volume import Volume
 
+__version__ = "0.1.0"
+"""Lies here, since in Slicer the files are there without a distribution that could be asked."""
+
 __all__ = ["Click", "Result", "Segmenter", "Session", "Volume", "connect"]
 
 _HOME = {

@@ -5,7 +5,6 @@ What a user can get wrong is said in one line on stderr, with exit code 2; an in
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from CTSAM3DLib import __version__
 from CTSAM3DLib.atomic import check_output
 from CTSAM3DLib.clicks import Click, check_clicks, parse_click, read_markups, to_lps
 from CTSAM3DLib.errors import Cancelled, CTSAM3DError, OutputError
@@ -54,7 +54,7 @@ def run_command(command: Callable[[], object]) -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"ctsam3d {importlib.metadata.version('ctsam3d')}")
+        typer.echo(f"ctsam3d {__version__}")
         raise typer.Exit
 
 

@@ -88,6 +88,7 @@ class Backends:
             weights = self.store().find(model).path
             self.requirements.ensure()
             return LocalBackend(str(weights), self.computer)
+        self.requirements.ensure(forServers=True)
         ensureConsent(server, self.settings)
         if model not in server.models:
             raise CTSAM3DError(

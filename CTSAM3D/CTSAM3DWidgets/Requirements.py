@@ -1,7 +1,7 @@
 """What segmenting on this computer needs beyond Slicer: PyTorch, by its own extension, and a few packages.
 
-Nothing is installed before the user agreed, and the user is asked once, with the whole list. A server needs none of
-this here.
+Nothing is installed before the user agreed, and the user is asked once, with the whole list. Where a server predicts,
+one small package is all that is needed here.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from slicer.i18n import tr as _
 from CTSAM3DLib.errors import CTSAM3DError
 
 TORCH_VERSIONS = ">=2.4"
+SERVER_PACKAGES = ("zstandard",)
+"""All that is needed where a server predicts; what is sent is compressed with it."""
 REQUIREMENTS_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "Resources", "requirements.txt")
 
 
@@ -26,50 +28,53 @@ class Requirements:
     def __init__(self, requirementsFile: str = REQUIREMENTS_FILE) -> None:
         self._requirementsFile = requirementsFile
         self._declined = False
-        self._complete = False
+        self._complete: set[bool] = set()
 
-    def missing(self) -> list[str]:
-        """What has to be installed, as in requirements.txt; looks for packages without importing them."""
+    def missing(self, forServers: bool = False) -> list[str]:
+        """What has to be installed, for this computer or only for servers; nothing is imported to find out."""
         packages = [
             str(requirement)
             for requirement in slicer.packaging.load_requirements(self._requirementsFile)
-            if not slicer.packaging.pip_check(requirement)
+            if (requirement.name in SERVER_PACKAGES or not forServers) and not slicer.packaging.pip_check(requirement)
         ]
-        torch = [] if importlib.util.find_spec("torch") is not None else ["torch" + TORCH_VERSIONS]
-        return torch + packages
+        if forServers or importlib.util.find_spec("torch") is not None:
+            return packages
+        return ["torch" + TORCH_VERSIONS, *packages]
 
-    def ensure(self) -> None:
+    def ensure(self, forServers: bool = False) -> None:
         """Return when everything is there, asking to install what is not. Raises CTSAM3DError."""
-        if self._complete:  # asked at every click, and what is installed stays
+        if forServers in self._complete:  # asked at every click, and what is installed stays
             return
-        missing = self.missing()
-        self._complete = not missing
-        if self._complete:
-            return
-        if self._declined:
+        missing = self.missing(forServers)
+        if missing and self._declined:
             raise CTSAM3DError(
-                _("This computer lacks packages; press Install in the CT-SAM3D module, or choose a server.")
+                _("Packages are missing ({packages}); press Install in the CT-SAM3D module.").format(
+                    packages=", ".join(missing)
+                )
             )
-        self.install(missing)
+        if missing:
+            self.install(missing)
+        self._complete.add(forServers)
 
     def install(self, missing: list[str]) -> None:
         """Ask, and install. Raises CTSAM3DError where the user refuses or an installation fails."""
         agreed = slicer.util.confirmOkCancelDisplay(
             _(
-                "To segment on this computer, CT-SAM3D needs Python packages that Slicer does not bring, PyTorch among "
-                "them. Download and install them now? This may take minutes and some gigabytes."
+                "CT-SAM3D needs Python packages that Slicer does not bring. Download and install them now? "
+                "If PyTorch is among them, this may take minutes and some gigabytes."
             ),
             _("CT-SAM3D: install packages"),
             detailedText="\n".join(missing),
         )
         self._declined = not agreed
         if not agreed:
-            raise CTSAM3DError(_("The packages were not installed; choose a server, or press Install later."))
+            raise CTSAM3DError(_("The packages were not installed; press Install in the CT-SAM3D module later."))
         if any(name.startswith("torch") for name in missing):
             self._installTorch()
+        requirements = slicer.packaging.load_requirements(self._requirementsFile)
         try:
             slicer.packaging.pip_ensure(
-                slicer.packaging.load_requirements(self._requirementsFile),
+                [requirement for requirement in requirements if str(requirement) in missing],
                 skip_packages=["torch"],
                 prompt_install=False,
                 requester="CT-SAM3D",

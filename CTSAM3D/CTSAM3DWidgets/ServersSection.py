@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import ctk
 import qt
 from slicer.i18n import tr as _
 
-from CTSAM3DLib.connection import complete_address
 from CTSAM3DLib.errors import CTSAM3DError, Problem, ServerError
-from CTSAM3DLib.remote import ServerInfo, test_connection
 from CTSAM3DWidgets.BackgroundTask import BackgroundTask
 from CTSAM3DWidgets.FormWidgets import (
     button,
@@ -22,7 +22,11 @@ from CTSAM3DWidgets.FormWidgets import (
     section,
     setChoices,
 )
+from CTSAM3DWidgets.Requirements import Requirements
 from CTSAM3DWidgets.Settings import Server, Settings
+
+if TYPE_CHECKING:  # it needs a package that a fresh Slicer does not have
+    from CTSAM3DLib.remote import ServerInfo
 
 NEW_SERVER = ""
 _KEPT_ON_FAILURE = (Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.LOST, Problem.BUSY, Problem.PROXY)
@@ -32,8 +36,9 @@ _KEPT_ON_FAILURE = (Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.LOST, Problem.
 class ServersSection:
     """Adds, tests and forgets servers. Nothing of a CT is sent from here."""
 
-    def __init__(self, parentLayout, settings: Settings) -> None:
+    def __init__(self, parentLayout, settings: Settings, requirements: Requirements) -> None:
         self._settings = settings
+        self._requirements = requirements
         self._task: BackgroundTask[ServerInfo] | None = None
         form = section("Servers", _("Servers"), parentLayout)
         self.serverBox = comboBox("Server", _("A server that you have entered, or a new one."))
@@ -95,6 +100,10 @@ class ServersSection:
     def onTest(self) -> None:
         """Ask the server what it is, and keep it if it is one."""
         try:
+            self._requirements.ensure(forServers=True)
+            from CTSAM3DLib.connection import complete_address
+            from CTSAM3DLib.remote import test_connection
+
             address = complete_address(self.addressEdit.text)
         except CTSAM3DError as error:
             say(self.statusLabel, str(error))

@@ -7,9 +7,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from CTSAM3DLib.local_process import LocalServer
 from CTSAM3DLib.prediction import Backend
+
+if TYPE_CHECKING:  # it needs packages that a fresh Slicer does not have
+    from CTSAM3DLib.local_process import LocalServer
 
 KEPT_MESSAGES = 20
 
@@ -53,5 +56,7 @@ class ThisComputer:
 
 
 def _localServer(weights: str) -> LocalServer:
+    from CTSAM3DLib.local_process import LocalServer
+
     # In Slicer, sys.executable may be the application; PythonSlicer is its interpreter.
     return LocalServer(shutil.which("PythonSlicer") or sys.executable, [weights])

@@ -1,4 +1,4 @@
-"""`ctsam3d serve` in a process of its own, for the benchmarks of the server."""
+"""`ctsam3d serve` in a process of its own, for benchmarks and tests of the server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIB = 2**20
 
 
 class ServerProcess:
-    """A server on loopback and a free port, on the CPU, with more options as on the command line."""
+    """A server on loopback and a free port, on the CPU, with more options as on the command line, which come last."""
 
     def __init__(self, *options: str) -> None:
         command = [sys.executable, "-m", "CTSAM3DServer", "--port=0", "--device=cpu", *options]
@@ -41,6 +41,11 @@ class ServerProcess:
     ) -> None:
         self._process.terminate()
         self._process.wait(30)
+
+    def kill(self) -> None:
+        """End it without warning."""
+        self._process.kill()
+        self._process.wait()
 
     @property
     def running(self) -> bool:

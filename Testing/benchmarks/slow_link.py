@@ -46,9 +46,10 @@ class SlowLink:
         server.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(2 * self._delay)
-        server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
-        await asyncio.gather(self.up.carry(reader, server_writer), self.down.carry(server_reader, writer))
+        with suppress(asyncio.CancelledError):  # the link's end, of which asyncio would complain
+            await asyncio.sleep(2 * self._delay)
+            server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
+            await asyncio.gather(self.up.carry(reader, server_writer), self.down.carry(server_reader, writer))
 
 
 class _Direction:

@@ -147,8 +147,9 @@ def test_other_versions(version, problem):
 
 
 def test_proxies(monkeypatch):
-    with answering(502, "text/html", b"Bad Gateway") as address:
-        assert problem_of(lambda: connect(address)) is Problem.PROXY
+    for status in (500, 502, 504):
+        with answering(status, "text/html", b"Bad Gateway") as address:
+            assert problem_of(lambda: connect(address)) is Problem.PROXY
     with answering(301, "text/html", b"", {"Location": "https://elsewhere/"}) as address:
         assert problem_of(lambda: connect(address)) is Problem.NEEDS_HTTPS
     with answering(503, "text/html", b"Service Unavailable") as address:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -37,3 +39,33 @@ def test_wrong_requests_are_refused_in_one_sentence_and_change_nothing(fuzzed):
     assert not wrong
     assert len(kinds) == 17
     assert fuzzed.service.cache.nbytes <= fuzzed.service.cache.capacity
+
+
+HEAD = f"PUT /v1/volumes/{ID}/tiles HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x16\x03\x01\x02\x00\x01\x00\x01\xfc",  # as TLS begins
+        "GET /healthz\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\n\r\n",  # no host
+        "GET /\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        f"{HEAD}X: {'a' * 200_000}\r\n\r\n",
+        f"{HEAD}X: a\0b\r\n\r\n",
+        *(f"{HEAD}Content-Length: {size}\r\n\r\n" for size in ("-1", "1e5", "+5", "", "9" * 30, "1" * 5000)),
+        f"{HEAD}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        f"{HEAD}Transfer-Encoding: chunked\r\n\r\nZZ\r\nhello\r\n",
+        f"{HEAD}Transfer-Encoding: gzip\r\n\r\nhello",
+    ],
+)
+def test_what_is_no_http_ends_the_connection_and_no_more(fuzzed, text):
+    at = urlsplit(fuzzed.address)
+    with socket.create_connection((at.hostname, at.port), 10) as client:
+        try:
+            client.sendall(text.encode("latin-1"))
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        except ConnectionResetError:  # hung up on before all was sent
+            answer = b""
+    assert answer[:13] in (b"", b"HTTP/1.1 400 ")
+    assert requests.get(f"{fuzzed.address}/healthz", timeout=5).ok

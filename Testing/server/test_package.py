@@ -1,9 +1,14 @@
 """What Slicer's build installs, and what a client needs."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from CTSAM3DLib import __version__
+from CTSAM3DLib.remote import test_connection as look_at
+from Testing.server.conftest import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = ROOT / "CTSAM3DServer"
@@ -20,3 +25,12 @@ def test_a_client_needs_no_pytorch_and_no_server():
         "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'fastapi', 'uvicorn', 'qt', 'slicer')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_server_needs_no_distribution_since_in_slicer_there_is_none(monkeypatch):
+    def none(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", none)
+    with serving() as server:
+        assert look_at(server.address).version == __version__
