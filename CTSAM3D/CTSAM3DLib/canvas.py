@@ -14,6 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.geometry import filled_box
 from CTSAM3DLib.grid import PATCH, Start, TileIndex, tiles_under
 
 MASK = 128
@@ -69,15 +70,6 @@ class Canvas:
             z, y, x = (np.array(index) - low) * PATCH
             if min(z, y, x) >= 0 and np.all(np.array((z, y, x)) < values.shape):
                 values[z : z + PATCH, y : y + PATCH, x : x + PATCH] = tile
-        box = _box_of(values >= MASK, margin=1)
+        box = filled_box(values >= MASK, margin=1)
         z, y, x = (int(n) * PATCH + axis.start for n, axis in zip(low, box, strict=True))
         return values[box], (z, y, x)
-
-
-def _box_of(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    """The smallest box around a mask that is not empty, and `margin` more where the array allows."""
-    box = []
-    for axis, size in enumerate(mask.shape):
-        there = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(max(int(there[0]) - margin, 0), min(int(there[-1]) + 1 + margin, size)))
-    return tuple(box)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import ssl
 import time
@@ -21,6 +22,10 @@ from CTSAM3DLib.result import CancelEvent, stop_if_cancelled
 CONNECT_S = 5.0
 READ_S = 30.0
 """A server answers within a tenth of this, with what it has by then."""
+ANSWER_S = 120.0
+"""The longest time that an answer which has begun may take."""
+MOST_ANSWER = 2**20
+"""Bytes of an answer that is not a mask: what a server says of itself, with the cards of its models."""
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
 """Pauses before new tries; together as long as a server takes to start again."""
 PERSIST_S = 60.0
@@ -28,6 +33,9 @@ PERSIST_S = 60.0
 PARALLEL = 4
 """Requests at a time."""
 
+_PIECE = 4096
+"""Bytes of an answer between two looks at whether it is too long, too slow, or not wanted any more."""
+_LONGEST_SENTENCE = 300
 _PASSING = (Problem.LOST, Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.BUSY, Problem.PROXY)
 # What OpenSSL, in its several versions, says of an answer that is not TLS.
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
@@ -77,6 +85,7 @@ def complete_address(address: str) -> str:
     try:
         parts = urlsplit(f"//{text}" if bare else text)
         host, port = parts.hostname or "", parts.port
+        host.encode("idna")  # refuses labels that are empty or too long
     except ValueError as error:
         raise _unreadable(address) from error
     if not host or any(c.isspace() for c in text) or parts.query or parts.fragment or "@" in parts.netloc:
@@ -115,43 +124,63 @@ class Connection:
         json: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        most: int = MOST_ANSWER,
         persistent: bool = True,
         cancel: CancelEvent | None = None,
     ) -> bytes:
         """The body of a server's answer. All requests may be sent twice, so that what passes is tried again.
 
-        Raises ServerError, and Cancelled between two tries. Without `persistent` there is one try alone.
+        Raises ServerError, also for an answer of more than `most` bytes, and Cancelled between two tries and while an
+        answer comes in. Without `persistent` there is one try alone.
         """
+        call = _Call(method, path, json, data, dict(headers or {}), most, cancel)
         end = time.monotonic() + PERSIST_S
         for wait in WAITS_S if persistent else ():
             try:
-                return self._once(method, path, json, data, headers)
+                return self._once(call)
             except ServerError as error:
                 if error.problem not in _PASSING or time.monotonic() > end:
                     raise
             _pause(wait, cancel)
-        return self._once(method, path, json, data, headers)
+        return self._once(call)
 
-    def _once(self, method: str, path: str, json: Any, data: bytes | None, headers: Mapping[str, str] | None) -> bytes:
+    def _once(self, call: _Call) -> bytes:
         endpoint = self._endpoint()
         try:
-            response = self._session.request(
-                method,
-                endpoint.address + path,
-                json=json,
-                data=data,
-                headers=headers,
+            with self._session.request(
+                call.method,
+                endpoint.address + call.path,
+                json=call.json,
+                data=call.data,
+                # Masks and tiles are compressed as they are, and what unpacks by itself could become any length.
+                headers={**call.headers, "Accept-Encoding": "identity"},
                 auth=_Bearer(endpoint.key),
                 timeout=(CONNECT_S, READ_S),
                 verify=endpoint.ca_file or True,
                 # A proxy of the environment can neither reach nor is meant for this computer.
                 proxies={"http": "", "https": ""} if endpoint.is_loopback else None,
                 allow_redirects=False,
-            )
+                stream=True,
+            ) as response:
+                _check_program(response, endpoint)
+                body = _read(response, call, endpoint)
         except requests.RequestException as error:
             raise _explained(error, endpoint) from error
-        _check(response, endpoint)
-        return response.content
+        _check_status(response.status_code, body, endpoint)
+        return body
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What is asked of a server, however often it takes."""
+
+    method: str
+    path: str
+    json: Any
+    data: bytes | None
+    headers: dict[str, str]
+    most: int
+    cancel: CancelEvent | None
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -174,11 +203,29 @@ def _pause(seconds: float, cancel: CancelEvent | None) -> None:
     stop_if_cancelled(cancel)
 
 
-def _check(response: requests.Response, endpoint: Endpoint) -> None:
-    """Raise ServerError unless this is a CT-SAM3D server's answer, and not a refusal."""
+def _read(response: requests.Response, call: _Call, endpoint: Endpoint) -> bytes:
+    """The whole body. Raises ServerError for one that is too long or too slow, whatever a server wants us to keep."""
+    end = time.monotonic() + ANSWER_S
+    body = bytearray()
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise ServerError(
+            Problem.PROXY, f"Something before {endpoint.address} compresses its answers; let it stop that."
+        )
+    for piece in response.iter_content(_PIECE):
+        stop_if_cancelled(call.cancel)
+        body += piece
+        if len(body) > call.most:
+            raise ServerError(Problem.OTHER_PROGRAM, f"{endpoint.address} answers more than was asked; do not use it.")
+        if time.monotonic() > end:
+            raise ServerError(Problem.TIMEOUT, f"The answer of {endpoint.address} takes too long; check the network.")
+    return bytes(body)
+
+
+def _check_program(response: requests.Response, endpoint: Endpoint) -> None:
+    """Raise ServerError unless a CT-SAM3D server of our protocol answers; its head tells."""
     status, at = response.status_code, endpoint.address
     protocol = response.headers.get(PROTOCOL_HEADER, "")
-    if not protocol.isdecimal():
+    if not (protocol.isdecimal() and len(protocol) < 10):
         if status == 407:
             raise ServerError(Problem.PROXY, f"A proxy on the way to {at} asks for a password; ask who runs it.")
         if status in (500, 502, 504):  # 500 is Ray Serve's answer where a replica died over a request
@@ -192,9 +239,14 @@ def _check(response: requests.Response, endpoint: Endpoint) -> None:
         raise ServerError(Problem.OLDER_SERVER, f"The server at {at} is older than this program; update the server.")
     if int(protocol) > PROTOCOL:
         raise ServerError(Problem.NEWER_SERVER, f"The server at {at} is newer than this program; update this program.")
+
+
+def _check_status(status: int, body: bytes, endpoint: Endpoint) -> None:
+    """Raise ServerError for a refusal."""
+    at = endpoint.address
     if status < 300:
         return
-    sentence = _sentence_of(response)
+    sentence = _sentence_of(status, body)
     if status == 401 and endpoint.key is None:
         raise ServerError(Problem.NO_KEY, f"The server at {at} asks for a key; ask who runs it for one.")
     if status == 401:
@@ -206,11 +258,14 @@ def _check(response: requests.Response, endpoint: Endpoint) -> None:
     raise ServerError(Problem.SERVER_FAULT if status >= 500 else Problem.REFUSED, sentence)
 
 
-def _sentence_of(response: requests.Response) -> str:
+def _sentence_of(status: int, body: bytes) -> str:
+    """What a refusal says, on one line of bearable length, since it comes from elsewhere."""
     try:
-        return str(response.json()["detail"])
-    except (ValueError, LookupError, TypeError):
-        return f"The server refused without a reason ({response.status_code})."
+        sentence = " ".join(json.loads(body)["detail"].split())
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return f"The server refused without a reason ({status})."
+    plain = "".join(character for character in sentence if character.isprintable())
+    return plain if len(plain) <= _LONGEST_SENTENCE else plain[:_LONGEST_SENTENCE] + "…"
 
 
 def _explained(error: requests.RequestException, endpoint: Endpoint) -> ServerError:

@@ -118,3 +118,25 @@ class Geometry:
         if self.shape != other.shape:
             return False
         return bool(np.all(np.linalg.norm(self.corners() - other.corners(), axis=1) <= tolerance))
+
+
+def filled_box(mask: NDArray[np.bool_ | np.uint8], margin: int = 0) -> Box:
+    """Return the smallest box around all that is not zero in `mask` (z, y, x), without voxels where nothing is.
+
+    It is `margin` voxels wider on every side where the array goes on so far.
+    """
+    along_z = mask.max(axis=0, initial=0)
+    y, x = _filled(along_z.any(axis=1)), _filled(along_z.any(axis=0))
+    z = _filled(mask[:, y, x].any(axis=(1, 2)))
+    if z.start == z.stop:
+        return z, y, x
+    z, y, x = (
+        slice(max(axis.start - margin, 0), min(axis.stop + margin, size))
+        for axis, size in zip((z, y, x), mask.shape, strict=True)
+    )
+    return z, y, x
+
+
+def _filled(line: ArrayLike) -> slice:
+    there = np.flatnonzero(line)
+    return slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 0)

@@ -172,6 +172,12 @@ def unpack_tiles(data: bytes, grid: ModelGrid) -> dict[TileIndex, NDArray[np.int
     return tiles
 
 
+def most_answer(grid: ModelGrid) -> int:
+    """Bytes of the longest answer about a volume with this grid."""
+    raw = math.prod(size + 2 * PATCH for size in grid.shape) + MOST_PATCHES * (16 + 12)
+    return raw + raw // 128 + 2 * _MOST_HEADER  # what cannot be compressed becomes a little longer
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a server answers to clicks: the mask so far, and the tiles that it needs to go on."""
@@ -203,19 +209,24 @@ class Answer:
         most = [Allowed("uint8", (z, y, x)), Allowed("int32", (MOST_PATCHES, 4)), Allowed("int32", (MOST_PATCHES, 3))]
         fields, arrays = unpack(data, most)
         final, quality = fields.get("final"), fields.get("quality")
-        if len(arrays) != len(most) or not isinstance(final, bool) or not isinstance(quality, (int, float)):
+        if len(arrays) != len(most) or not isinstance(final, bool):
             raise ProtocolError("The answer lacks a part.")
+        if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:
+            raise ProtocolError("The answer's quality is none.")
         values, patches, needed = arrays
         start = _three_integers(fields.get("start"))
         if any(abs(n) > size + PATCH for n, size in zip(start, grid.shape, strict=True)):
             raise ProtocolError("The answer's mask lies outside of the volume.")
+        wanted = [(z, y, x) for z, y, x in needed.tolist()]
+        if len(set(wanted)) < len(wanted) or not all(grid.has_tile(index) for index in wanted):
+            raise ProtocolError("The answer asks for tiles that are not in the volume.")
         return cls(
             final=final,
             quality=float(quality),
             patches=tuple(Patch((z, y, x), ring) for z, y, x, ring in patches.tolist()),
             values=values,
             start=start,
-            needed=tuple((z, y, x) for z, y, x in needed.tolist()),
+            needed=tuple(wanted),
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from CTSAM3DLib.protocol import (
     VOLUME_HEADER,
     Answer,
     ProtocolError,
+    most_answer,
     pack_tiles,
 )
 from CTSAM3DLib.result import CancelEvent, Reach, Result, check_reach, stop_if_cancelled
@@ -170,7 +172,7 @@ class RemoteSession:
             if not self._told:
                 self._tell_of_volume(cancel)
             try:
-                message = self._request("POST", "/segment", cancel, json=body)
+                message = self._request("POST", "/segment", cancel, json=body, most=most_answer(self.grid))
                 return Answer.unpack(message, self.grid)
             except ProtocolError as error:
                 raise ServerError(Problem.OTHER_PROGRAM, f"The server's answer cannot be read: {error}") from error
@@ -238,7 +240,7 @@ def _server_info(body: bytes, address: str) -> ServerInfo:
         if not models:
             raise ValueError("no model")
         return ServerInfo(address, str(answer["version"]), str(answer["device"]), models)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ServerError(
             Problem.OTHER_PROGRAM, f"What {address} says of itself cannot be read; check address and port."
         ) from error
@@ -256,6 +258,14 @@ def _served_model(entry: dict[str, Any]) -> ServedModel:
         licence=str(entry["licence"]),
         card=str(entry["card"]),
     )
-    if not 0.1 <= info.spacing <= 100:
-        raise ValueError("spacing")
-    return ServedModel(info, str(entry["hash"]))
+    model = ServedModel(info, str(entry["hash"]))
+    if not (0.1 <= info.spacing <= 100 and -math.inf < low < high < math.inf):
+        raise ValueError("spacing or window")
+    if not all(_fits_a_tag(text) for text in (info.name, model.hash)):
+        raise ValueError("name or hash")
+    return model
+
+
+def _fits_a_tag(text: str) -> bool:
+    """Whether a segment can carry this as a tag, which `|` would end."""
+    return 0 < len(text) <= 256 and text.isprintable() and "|" not in text

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import trustme
@@ -19,6 +16,7 @@ from CTSAM3DLib.remote import test_connection as look_at
 from CTSAM3DServer.keys import OneKey
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import same, serving
+from Testing.server.other_programs import answering, raw
 
 KEY = "k3y-of-a-test"
 
@@ -42,7 +40,8 @@ def test_addresses_are_read_as_they_are_meant(written, meant):
 
 
 @pytest.mark.parametrize(
-    "written", ["", "http://", "gpu:port", "gpu:99999", "ftp://gpu", "a b:1", "u:pw@gpu:1", "gpu?x=1"]
+    "written",
+    ["", "http://", "gpu:port", "gpu:99999", "ftp://gpu", "a b:1", "u:pw@gpu:1", "gpu?x=1", "gpu..clinic", "g" * 64],
 )
 def test_addresses_that_are_none(written):
     assert problem_of(lambda: connect(written)) is Problem.ADDRESS
@@ -182,56 +181,3 @@ def sentence_of(call, problem: Problem) -> str:
         call()
     assert caught.value.problem is problem
     return str(caught.value)
-
-
-@contextmanager
-def answering(status: int, kind: str, body: bytes, headers: dict | None = None, context: ssl.SSLContext | None = None):
-    """Another HTTP server, which always gives this answer."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_response(status)
-            for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    class Quiet(ThreadingHTTPServer):
-        def handle_error(self, *_):
-            pass
-
-    http = Quiet(("127.0.0.1", 0), Handler)
-    if context is not None:
-        http.socket = context.wrap_socket(http.socket, server_side=True)
-    thread = threading.Thread(target=http.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{http.server_address[1]}"
-    finally:
-        http.shutdown()
-        http.server_close()
-
-
-@contextmanager
-def raw(greeting: bytes):
-    """Something that is no HTTP server at all."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def greet() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client:
-                client.sendall(greeting)
-                client.recv(1000)
-
-    threading.Thread(target=greet, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        listener.close()

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 import slicerio
 
 from CTSAM3DLib.errors import OutputError, VolumeError
+from CTSAM3DLib.geometry import filled_box
 from CTSAM3DLib.segmentation_io import Segment, write_segmentation
 from CTSAM3DLib.volume import Geometry, Volume
 from CTSAM3DLib.volume_io import as_image
@@ -408,6 +409,7 @@ import resource, signal
 import numpy as np
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DLib.segmentation_io import write_segmentation
+from CTSAM3DLib.geometry import filled_box
 from CTSAM3DLib.volume import Geometry, Volume
 shape = (20, 30, 40)
 voxels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
@@ -454,3 +456,20 @@ class TestSegmentation:
     def test_a_tag_cannot_hold_the_separator(self):
         with pytest.raises(ValueError, match="contains"):
             Segment("liver", 1, (1, 0, 0), {"note": "a|b"})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.005, 0.1])
+def test_the_filled_box_is_that_of_all_voxels_that_are_not_zero(share):
+    mask = (np.random.default_rng(3).random((9, 8, 7)) < share).astype(np.uint8)
+    box = filled_box(mask)
+    assert mask[box].sum() == mask.sum()
+    if not mask.any():
+        assert mask[box].size == 0
+        return
+    for axis in range(3):
+        faces = mask[box].max(axis=tuple(other for other in range(3) if other != axis))
+        assert faces[0]
+        assert faces[-1]
+    wider = filled_box(mask, margin=2)
+    for inner, outer, size in zip(box, wider, mask.shape, strict=True):
+        assert (outer.start, outer.stop) == (max(inner.start - 2, 0), min(inner.stop + 2, size))

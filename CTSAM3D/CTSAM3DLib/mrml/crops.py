@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks import Position
-from CTSAM3DLib.geometry import Box, Geometry
+from CTSAM3DLib.geometry import Box, Geometry, filled_box
 
 Ijk = tuple[int, int, int]
 
@@ -46,15 +46,8 @@ class Crop:
 
     def trimmed(self) -> Crop:
         """The same mask in the smallest part of the grid."""
-        box = []
-        for axis in range(3):
-            others = tuple(other for other in range(3) if other != axis)
-            there = np.flatnonzero(self.voxels.any(axis=others))
-            if not there.size:
-                return Crop.empty()
-            box.append(slice(int(there[0]), int(there[-1]) + 1))
-        z, y, x = box
-        return placed(self.voxels[z, y, x], (z, y, x), self.first)
+        box = filled_box(self.voxels)
+        return placed(self.voxels[box], box, self.first)
 
 
 def union(*crops: Crop) -> tuple[Ijk, tuple[int, int, int]]:
@@ -82,12 +75,14 @@ class Change:
         """The difference of a segment's masks; `voxel_ml` is the volume of a voxel."""
         first, shape = union(before, after)
         old, new = before.on(first, shape), after.on(first, shape)
-        return cls(Crop(new & ~old, first).trimmed(), Crop(old & ~new, first).trimmed(), voxel_ml)
+        added, removed = (new > old).view(np.uint8), (old > new).view(np.uint8)
+        return cls(Crop(added, first).trimmed(), Crop(removed, first).trimmed(), voxel_ml)
 
     def found_in(self, mask: Crop) -> Change:
         """What of this change has come true in the segment's mask; the editable area may have kept the rest away."""
         added = self.added.voxels & mask.on(self.added.first, self.added.voxels.shape)
-        removed = self.removed.voxels & ~mask.on(self.removed.first, self.removed.voxels.shape)
+        kept = mask.on(self.removed.first, self.removed.voxels.shape)
+        removed = (self.removed.voxels > kept).view(np.uint8)
         return Change(Crop(added, self.added.first), Crop(removed, self.removed.first), self.voxel_ml)
 
     @cached_property
