@@ -67,7 +67,7 @@ class SegmentClicks:
         """A click at a place in world RAS; in a segment of its own, if the selected one has clicks already."""
         target = self._existingTarget()
         if inNewSegment and positive and clicks_of(target.segment()):
-            self._ask(self._addSegment(target), [self._click(worldRas, positive, target)], undoStateIsSaved=True)
+            self._askForNewSegment(target, self._click(worldRas, positive, target))
         else:
             self.replace([*clicks_of(target.segment()), self._click(worldRas, positive, target)])
 
@@ -144,6 +144,17 @@ class SegmentClicks:
             effect.parameter("Reach"),
             effect.doubleParameter("KeepRadiusMm") if keep else None,
         )
+
+    def _askForNewSegment(self, target: Target, click: Click) -> None:
+        """Ask for the mask of a click in a segment of its own, which a click that is refused does not leave behind."""
+        new = self._addSegment(target)
+        try:
+            self._ask(new, [click], undoStateIsSaved=True)
+        except CTSAM3DError:
+            if pending_clicks(new.segment()) is None:
+                self._scriptedEffect.parameterSetNode().SetSelectedSegmentID(target.segment_id)
+                target.segmentation_node.GetSegmentation().RemoveSegment(new.segment_id)
+            raise
 
     def _click(self, worldRas: Sequence[float], positive: bool, target: Target) -> Click:
         return Click(to_local(worldRas, target.segmentation_node), positive)

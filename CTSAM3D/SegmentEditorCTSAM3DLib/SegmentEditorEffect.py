@@ -137,7 +137,7 @@ Not for clinical use.</p></html>"""
         AbstractScriptedSegmentEditorEffect.cleanup(self)
 
     def interactionNodeModified(self, interactionNode):
-        """Stay active in every mouse mode: the effect takes its clicks itself and needs no place mode."""
+        """Stay active in every mouse mode; clicks are only taken while the left button is free."""
 
     def sourceVolumeNodeChanged(self):
         """Another CT was chosen; Slicer tells active and other effects alike."""
@@ -167,12 +167,18 @@ Not for clinical use.</p></html>"""
 
     def processInteractionEvents(self, callerInteractor, eventId, viewWidget):
         """The mouse or a key in a view; True keeps the event from the view."""
-        if self.panel is None or self.points.underMouse():
+        if self.panel is None or not self._takesClicks(viewWidget) or self.points.underMouse():
             return False
         click, isTaken = self.viewClicks.process(callerInteractor, eventId, viewWidget)
         if click is not None:
             self.onClick(click)
         return isTaken
+
+    def _takesClicks(self, viewWidget):
+        """Whether the left button is free: other modes place markups or adjust the window; some editors only show."""
+        interactionNode = self.scriptedEffect.viewNode(viewWidget).GetInteractionNode()
+        isFree = interactionNode.GetCurrentInteractionMode() == interactionNode.ViewTransform
+        return isFree and self.scriptedEffect.optionsFrame().enabled
 
     def onClick(self, click):
         """A click on a structure in a view."""
@@ -273,14 +279,16 @@ Not for clinical use.</p></html>"""
 
     def _do(self, edit):
         """Do something to the clicks, and say in the status line how it went."""
+        problem = ""
         try:
             edit()
         except CTSAM3DError as error:
-            self.panel.showStatus(str(error))
-        else:
-            if self.driver.busy():
-                self.panel.showStatus(_("Segmenting…"))
-        self._sync()
+            problem = str(error)
+        self._sync()  # first, because it greets a segment that was just made
+        if problem:
+            self.panel.showStatus(problem)
+        elif self.driver.busy():
+            self.panel.showStatus(_("Segmenting…"))
 
     def _syncSoon(self):
         if self.panel is not None:

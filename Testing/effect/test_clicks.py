@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from CTSAM3DLib.errors import CTSAM3DError
 from Testing.effect.places import EDGE, INSIDE, INSIDE_TOO, OTHER_BOX
 
 
@@ -226,6 +227,31 @@ def test_a_new_segment_per_click_and_one_undo_takes_it_away(workplace):
     workplace.host.process_events(0.05)
     assert segmentation.GetNumberOfSegments() == 1
     assert len(workplace.clicks()) == 1
+
+
+def test_a_refused_click_leaves_no_new_segment_behind(workplace):
+    segmentation = workplace.segmentation.GetSegmentation()
+    workplace.click(INSIDE)
+    workplace.settle()
+    workplace.effect.panel.newSegmentBox.setChecked(True)
+    workplace.effect._do(lambda: workplace.effect.segmentClicks.add((500.0, 0.0, 0.0), True, inNewSegment=True))
+    workplace.settle()
+    assert "outside the volume" in workplace.status()
+    assert segmentation.GetNumberOfSegments() == 1
+    assert workplace.editor.currentSegmentID() == workplace.segmentID
+    assert workplace.effect.scriptedEffect.active()
+
+
+def test_a_new_segment_whose_backend_is_not_wanted_yet_keeps_its_click_and_says_why(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    workplace.effect.panel.newSegmentBox.setChecked(True)
+    workplace.backends.refusal = CTSAM3DError("Nothing was sent; agree first.")
+    workplace.click(OTHER_BOX)
+    workplace.settle()
+    assert workplace.status() == "Nothing was sent; agree first."
+    assert len(workplace.clicks(workplace.editor.currentSegmentID())) == 1
+    assert workplace.editor.currentSegmentID() != workplace.segmentID
 
 
 def test_points_move_with_the_segmentation(workplace):

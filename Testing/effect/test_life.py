@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from CTSAM3DLib.errors import CTSAM3DError
 from Testing.effect.places import EDGE, INSIDE, INSIDE_TOO
 
@@ -159,11 +161,22 @@ def test_a_server_offers_its_own_models(workplace):
     assert backends.settings.backend == ""
 
 
-def test_the_effect_stays_active_when_the_mouse_gets_another_use(workplace):
+@pytest.mark.parametrize("mode", ["Place", "AdjustWindowLevel"])
+def test_while_the_mouse_has_another_use_the_effect_stays_and_takes_no_clicks(workplace, mode):
     interaction = workplace.host.app.applicationLogic().GetInteractionNode()
-    interaction.SetCurrentInteractionMode(interaction.Place)
+    interaction.SetCurrentInteractionMode(getattr(interaction, mode))
     workplace.host.process_events(0.05)
     assert workplace.effect.scriptedEffect.active()
+    assert not workplace.click(INSIDE)
+    assert workplace.clicks() == []
+    interaction.SetCurrentInteractionMode(interaction.ViewTransform)
+    assert workplace.click(INSIDE)
+
+
+def test_an_editor_that_only_shows_takes_no_clicks(workplace):
+    workplace.effect.scriptedEffect.optionsFrame().setEnabled(False)  # as a read-only Segment Editor does
+    assert not workplace.click(INSIDE)
+    assert workplace.clicks() == []
 
 
 def test_a_closed_scene_forgets_what_was_taken_back(workplace):

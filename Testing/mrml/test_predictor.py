@@ -317,6 +317,33 @@ def test_refused_clicks_change_nothing_and_leave_a_running_prediction_alone(tabl
     assert len(written(table.let_go())) == 1
 
 
+def make_surfaces(segmentation_node):
+    """Let the segments be surfaces in the first place."""
+    assert segmentation_node.CreateClosedSurfaceRepresentation()
+    surface = slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName()
+    segmentation_node.GetSegmentation().SetSourceRepresentationName(surface)
+
+
+def test_segments_that_are_surfaces_are_refused_before_anything_is_asked(table):
+    table.ask([click_at(20)])
+    table.settle()
+    make_surfaces(table.segmentation)
+    with pytest.raises(CTSAM3DError, match="kept as Closed surface; make Binary labelmap their source"):
+        table.ask([click_at(20), click_at(60)])
+    assert clicks_of(table.segment()) == [click_at(20)]
+
+
+def test_segments_that_become_surfaces_in_the_meantime_keep_the_clicks_waiting(table):
+    table.ask([click_at(20)])
+    table.settle()
+    table.ask_and_hold([click_at(20), click_at(60)])
+    make_surfaces(table.segmentation)
+    (event,) = table.let_go()
+    assert "kept as Closed surface" in str(event.error)
+    assert mask_clicks(table.segment()) == [click_at(20)]
+    assert clicks_of(table.segment()) == [click_at(20), click_at(60)]
+
+
 def test_keep_the_rest_leaves_what_is_far_from_the_changed_clicks(table):
     table.ask([click_at(25)], reach="patch")
     table.settle()

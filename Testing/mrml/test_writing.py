@@ -261,16 +261,6 @@ def test_a_change_counts_what_came_and_went():
     assert Change.between(Crop.empty(), Crop.empty(), 1.0).added_ml == 0
 
 
-def test_segments_that_are_surfaces_are_refused(editor, scene):
-    editor.write(editor.a, SMALL)
-    segmentation = editor.segmentation.GetSegmentation()
-    assert editor.segmentation.CreateClosedSurfaceRepresentation()
-    segmentation.SetSourceRepresentationName(slicer.vtkSegmentationConverter.GetClosedSurfaceRepresentationName())
-    with pytest.raises(CTSAM3DError, match="kept as Closed surface"):
-        LogicSegmentWriter(scene, editor.segmentation, editor.volume)
-    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode") == 1
-
-
 def test_a_segmentation_without_a_grid_takes_that_of_the_volume(editor, scene):
     fresh = scene.AddNewNodeByClass("vtkMRMLSegmentationNode")
     with LogicSegmentWriter(scene, fresh, editor.volume) as writer:

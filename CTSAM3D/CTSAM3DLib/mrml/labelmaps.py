@@ -8,8 +8,20 @@ import vtk
 from numpy.typing import NDArray
 from vtk.util.numpy_support import vtk_to_numpy
 
+from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.crops import Crop
 from CTSAM3DLib.mrml.frames import image_first, image_geometry
+
+_LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
+
+
+def check_labelmaps(segmentation_node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Raise CTSAM3DError where the segments are surfaces, say, into which Slicer writes nothing and tells nobody."""
+    source = segmentation_node.GetSegmentation().GetSourceRepresentationName()
+    if source != _LABELMAP:
+        raise CTSAM3DError(
+            f"The segments of {segmentation_node.GetName()} are kept as {source}; make {_LABELMAP} their source."
+        )
 
 
 def cropped_labelmap(crop: Crop, reference: slicer.vtkOrientedImageData) -> slicer.vtkOrientedImageData:

@@ -148,6 +148,7 @@ class SegmentPredictor:
 
     def _written_or_asked_again(self, job: _Job, answer: Answer) -> Written | None:
         self.drop(job.target)
+        check_target(job.target, job.writer)
         reference = job.writer.reference_image()
         key, volume = self._volume(job.target, reference)
         if key != job.request.volume_key or output_grid(reference, volume.geometry) != job.grid:

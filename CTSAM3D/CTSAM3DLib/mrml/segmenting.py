@@ -14,7 +14,7 @@ from CTSAM3DLib.mrml import crops
 from CTSAM3DLib.mrml.clicks import mask_clicks
 from CTSAM3DLib.mrml.crops import Change, Crop
 from CTSAM3DLib.mrml.frames import OutputGrid
-from CTSAM3DLib.mrml.labelmaps import segment_mask
+from CTSAM3DLib.mrml.labelmaps import check_labelmaps, segment_mask
 from CTSAM3DLib.mrml.writing import KEPT_REST_TAG, SegmentWriter, write_mask
 from CTSAM3DLib.result import Result
 
@@ -51,12 +51,13 @@ def is_edited(target: Target, writer: SegmentWriter) -> bool:
 
 
 def check_target(target: Target, writer: SegmentWriter) -> slicer.vtkSegment:
-    """The target's segment. Raises CTSAM3DError where it is gone, or the writer edits another segmentation."""
+    """The target's segment. Raises CTSAM3DError where it is gone, not edited by the writer, or cannot be written."""
     segment = target.segment()
     if segment is None:
         raise CTSAM3DError("The segment or its volume is no longer there; choose a segment and a source volume.")
     if not is_edited(target, writer):
         raise CTSAM3DError("The segment belongs to another segmentation than the edited one; choose it first.")
+    check_labelmaps(target.segmentation_node)
     return segment
 
 

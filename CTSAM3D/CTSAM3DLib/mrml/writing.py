@@ -18,8 +18,6 @@ from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, vo
 KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
 
-_LABELMAP = slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName()
-
 
 class SegmentWriter(Protocol):
     """What a prediction needs of a segment editor: the effect's own in Slicer, `LogicSegmentWriter` elsewhere."""
@@ -48,7 +46,7 @@ class LogicSegmentWriter:
     """A SegmentWriter over `vtkSlicerSegmentEditorLogic`, for scripts and tests: no window, no effect.
 
     Without an `editor_node` one is made that allows edits everywhere and lets segments overlap, so that no segment
-    takes anything away from another; `close` removes it. Raises CTSAM3DError where the segments are not labelmaps.
+    takes anything away from another; `close` removes it.
     """
 
     def __init__(
@@ -58,12 +56,6 @@ class LogicSegmentWriter:
         volume_node: slicer.vtkMRMLScalarVolumeNode | None,
         editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
     ) -> None:
-        segmentation = segmentation_node.GetSegmentation()
-        source = segmentation.GetSourceRepresentationName()
-        if segmentation.GetNumberOfSegments() and source != _LABELMAP:
-            raise CTSAM3DError(
-                f"The segments of {segmentation_node.GetName()} are kept as {source}; make {_LABELMAP} their source."
-            )
         self._own_node = editor_node is None
         if editor_node is None:
             editor_node = slicer.vtkMRMLSegmentEditorNode()
