@@ -37,6 +37,8 @@ DRAIN_S = 5.0
 MOST_DRAINED = 2**26
 """How long the rest of a refused request is listened to, and how many bytes of it are."""
 
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
+"""Heads by which a reverse proxy tells for whom it asks."""
 _ASK = {"WWW-Authenticate": "Bearer"}
 _OPEN_TO_ALL = ("/healthz",)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
@@ -112,9 +114,9 @@ class Guard:
     def _owner(self, headers: Headers) -> str:
         """Whose request this is; without keys it is nobody's."""
         if self._keys is None:
-            # A web page that a browser shows here must not reach us under its own name.
+            # A web page that a browser shows here must not reach us under its own name, nor others through a proxy.
             name = re.sub(r":\d*$", "", headers.get("host", "")).strip("[]")
-            if name not in LOOPBACK_HOSTS:
+            if name not in LOOPBACK_HOSTS or any(head in headers for head in _FORWARDED):
                 raise Refused(403, "A server without keys answers on its own computer only; connect to 127.0.0.1.")
             return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")

@@ -7,14 +7,22 @@ import hmac
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
-from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.errors import CTSAM3DError
+from filelock import FileLock, Timeout
 
+from CTSAM3DLib.atomic import why_not, writing_whole
+from CTSAM3DLib.errors import CTSAM3DError, OutputError
+
+LOCK_S = 10.0
+"""How long a change waits for another one to end."""
+
+_HEX = re.compile(r"[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,63}")
 
 
@@ -31,12 +39,22 @@ class Keys(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One user's key. A fast hash is enough, since keys are random numbers of 256 bits and cannot be guessed."""
+    """One user's key. Raises ValueError for what was not written by us.
+
+    A fast hash is enough, since keys are random numbers of 256 bits and cannot be guessed.
+    """
 
     name: str
     salt: str
     sha256: str
     created: str
+
+    def __post_init__(self) -> None:
+        texts = (self.name, self.salt, self.sha256, self.created)
+        if not all(isinstance(text, str) for text in texts) or not _NAME.fullmatch(self.name):
+            raise ValueError("name")  # which goes into the log
+        if not (_HEX.fullmatch(self.salt) and _HEX.fullmatch(self.sha256)):
+            raise ValueError("hash")
 
     @classmethod
     def of(cls, name: str, key: str) -> Entry:
@@ -94,19 +112,36 @@ class KeyFile:
         """A new key for a user; it is told only now. Raises KeyFileError and OutputError."""
         if not _NAME.fullmatch(name):
             raise KeyFileError(f"{name!r} cannot name a key; use up to 64 letters, digits and . _ - @")
-        entries = self.entries if self.path.exists() else []
-        if any(entry.name == name for entry in entries):
-            raise KeyFileError(f"There is a key for {name} already; revoke it first.")
-        key = secrets.token_urlsafe(32)
-        self._write([*entries, Entry.of(name, key)])
+        with self._changing():
+            entries = self.entries if self.path.exists() else []
+            if any(entry.name == name for entry in entries):
+                raise KeyFileError(f"There is a key for {name} already; revoke it first.")
+            key = secrets.token_urlsafe(32)
+            self._write([*entries, Entry.of(name, key)])
         return key
 
     def revoke(self, name: str) -> None:
         """End a user's key; a running server refuses it from now on. Raises KeyFileError and OutputError."""
-        kept = [entry for entry in self.entries if entry.name != name]
-        if len(kept) == len(self.entries):
-            raise KeyFileError(f"There is no key for {name}; see: ctsam3d serve keys list.")
-        self._write(kept)
+        with self._changing():
+            kept = [entry for entry in self.entries if entry.name != name]
+            if len(kept) == len(self.entries):
+                raise KeyFileError(f"There is no key for {name}; see: ctsam3d serve keys list.")
+            self._write(kept)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """One change at a time, since of two at once the later would undo the earlier: a revoked key would live on."""
+        lock = FileLock(f"{self.path}.lock", timeout=LOCK_S, mode=0o600)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise KeyFileError(f"{self.path} is being changed by another command; try again.") from error
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be changed: {why_not(error)}.") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _write(self, entries: list[Entry]) -> None:
         text = json.dumps({"keys": [asdict(entry) for entry in entries]}, indent=2)

@@ -12,6 +12,7 @@ import uvicorn
 from CTSAM3DLib.model.checkpoints import TrainedModel
 from CTSAM3DLib.models import load_model
 from CTSAM3DServer.app import create_app
+from CTSAM3DServer.heads import TimedHeads
 from CTSAM3DServer.keys import KeyFile, Keys
 from CTSAM3DServer.metrics import Metrics
 from CTSAM3DServer.service import Service
@@ -22,6 +23,9 @@ KEPT_ALIVE_S = 60
 """How long a connection is kept for the next click."""
 GRACE_S = 10
 """How long requests that have begun may take once the server is told to end."""
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2, with forward secrecy; what early versions of uvicorn choose holds ciphers that encrypt nothing."""
 
 
 def load_models(names: Sequence[str], report: Callable[[str], None]) -> list[TrainedModel]:
@@ -50,13 +54,14 @@ class Server:
             create_app(self.service, keys, metrics),
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
+            ssl_ciphers=CIPHERS,
             log_config=None,
             access_log=False,  # it would write volume ids; the guard writes a log of its own
             server_header=False,
             limit_concurrency=MOST_CONNECTIONS,
             timeout_keep_alive=KEPT_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
-            http="h11",  # the stricter of two parsers, whichever are installed
+            http=TimedHeads,
             ws="none",
         )
         self._uvicorn = uvicorn.Server(config)

@@ -159,9 +159,9 @@ class _Work:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds, its clicks included, since a list of many clicks may be all there is."""
+        """Bytes that it holds: its clicks, which may be all there is, and growth's depths beside the mask itself."""
         canvas = self._turn.state.nbytes if self._turn is not None else 0
-        return canvas + CLICK_BYTES * len(self._clicks) + SMALL_THINGS
+        return 2 * canvas + CLICK_BYTES * len(self._clicks) + SMALL_THINGS
 
     def look(self) -> Sequence[TileIndex]:
         """Find what is known already, without the network; the tiles that it needs to go on."""

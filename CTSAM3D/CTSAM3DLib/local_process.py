@@ -248,5 +248,6 @@ def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
     folders = [str(folder) for folder in (together, above) if folder == together or (folder / "CTSAM3DServer").is_dir()]
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
+    environment["PYTHONSAFEPATH"] = "1"  # from Python 3.11 on, whatever lies in the current folder is not imported
     environment["PYTHONIOENCODING"] = "utf-8"
     return environment

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import trustme
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.engine import Engine
@@ -103,6 +104,19 @@ def bent_tube() -> Volume:
 @pytest.fixture(scope="session")
 def bent_clicks(bent_tube) -> list[Click]:
     return [click_at(bent_tube, 20, 37, 30), click_at(bent_tube, 60, 36, 30), click_at(bent_tube, 60, 50, 50, False)]
+
+
+@pytest.fixture(scope="session")
+def tls(tmp_path_factory):
+    """A certificate for 127.0.0.1 by an authority of our own: Settings, and the authority's file."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    certificate.private_key_pem.write_to_path(folder / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(folder / "cert.pem", append=True)
+    return Settings(port=0, tls_cert=folder / "cert.pem", tls_key=folder / "key.pem"), folder / "ca.pem"
 
 
 def same(one, other) -> bool:

@@ -6,7 +6,6 @@ import socket
 import ssl
 
 import pytest
-import trustme
 
 from CTSAM3DLib import connect
 from CTSAM3DLib.connection import complete_address
@@ -14,7 +13,6 @@ from CTSAM3DLib.errors import Problem, ServerError
 from CTSAM3DLib.protocol import PROTOCOL, PROTOCOL_HEADER
 from CTSAM3DLib.remote import test_connection as look_at
 from CTSAM3DServer.keys import OneKey
-from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import same, serving
 from Testing.server.other_programs import answering, raw
 
@@ -77,19 +75,6 @@ def test_keys(server):
         assert problem_of(lambda: connect(locked.address, "another")) is Problem.WRONG_KEY
         assert problem_of(lambda: connect(locked.address, "two\nlines")) is Problem.WRONG_KEY
     assert look_at(server.address, KEY).models  # a key too many does no harm
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory):
-    """A certificate for 127.0.0.1 by an authority of our own: Settings, and the authority's file."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("127.0.0.1")
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    certificate.private_key_pem.write_to_path(folder / "key.pem")
-    for blob in certificate.cert_chain_pems:
-        blob.write_to_path(folder / "cert.pem", append=True)
-    return Settings(port=0, tls_cert=folder / "cert.pem", tls_key=folder / "key.pem"), folder / "ca.pem"
 
 
 def test_tls_with_an_authority_of_ones_own(tls, local, tube, clicks):

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import requests
+from filelock import FileLock
 
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
 from CTSAM3DLib.models import bundled_models
@@ -57,6 +59,21 @@ def test_a_change_by_another_process_is_seen(keys):
     assert other.owner_of(anna) is None
 
 
+def test_changes_at_the_same_time_are_all_kept(keys):
+    names = [f"user{number}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: KeyFile(keys.path).add(name), names))
+        assert {entry.name for entry in keys.entries} == set(names)
+        list(pool.map(lambda name: KeyFile(keys.path).revoke(name), names[::2]))
+    assert {entry.name for entry in keys.entries} == set(names[1::2])
+
+
+def test_a_change_that_does_not_end_is_told(keys, monkeypatch):
+    monkeypatch.setattr("CTSAM3DServer.keys.LOCK_S", 0.1)
+    with FileLock(f"{keys.path}.lock"), pytest.raises(KeyFileError, match="another command"):
+        keys.add("anna")
+
+
 @pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "a\nb", "../x", "ä"])
 def test_names_that_are_none(keys, name):
     with pytest.raises(KeyFileError, match="cannot name"):
@@ -72,7 +89,9 @@ def test_what_cannot_be_done_with_keys(keys, tmp_path):
         keys.add("anna")
     with pytest.raises(KeyFileError, match="no key for bert"):
         keys.revoke("bert")
-    for content in ("", "[]", '{"keys": [{"name": "anna"}]}', "\x00"):
+    entry = json.loads(keys.path.read_text())["keys"][0]
+    odd = [{**entry, **change} for change in ({"name": "a\nb"}, {"sha256": 7}, {"sha256": "ä"}, {"salt": None})]
+    for content in ("", "[]", '{"keys": [{"name": "anna"}]}', "\x00", *(json.dumps({"keys": [one]}) for one in odd)):
         keys.path.write_text(content)
         with pytest.raises(KeyFileError, match="not a file of keys"):
             KeyFile(keys.path).owner_of("any")

@@ -309,6 +309,11 @@ def test_without_keys_only_names_of_this_computer_are_served(server):
     assert requests.get(f"{server.address}/v1/models", headers={"Host": "localhost:8900"}, timeout=5).ok
 
 
+@pytest.mark.parametrize("head", ["Forwarded", "X-Forwarded-For", "X-Real-IP"])
+def test_without_keys_nobody_is_served_through_a_proxy(server, head):
+    refused(requests.get(f"{server.address}/v1/models", headers={head: "203.0.113.7"}, timeout=5), 403)
+
+
 def test_keys_are_asked_for_everywhere_but_for_health(tmp_path):
     with serving(keys=OneKey("anna", "right")) as server:
         assert requests.get(f"{server.address}/healthz", timeout=5).ok
