@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import requests
 
-from CTSAM3DLib import connect
+from CTSAM3DLib import Click, connect
 from CTSAM3DLib.engine import Engine
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError, Problem, ServerError, VolumeError
 from CTSAM3DLib.session import Segmenter
 from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DServer.keys import KeyFile
 from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import answers, click_at, same, serving, volume_with, wait_until
@@ -177,6 +179,82 @@ def test_things_dropped_at_any_moment_cost_time_alone(local, tube, clicks, seed)
 
         cache.put = put_and_drop
         assert same(connect(server.address).open(tube).segment(clicks), local.open(tube).segment(clicks))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_masks_are_the_same_after_clicks_undos_cancels_losses_and_restarts_in_any_order(local, tube, seed):
+    random = np.random.default_rng(seed)
+    here = local.open(tube)
+    reaches = ["patch", "neighbours", "structure"]
+    clicks = []
+    with ExitStack() as servers:
+        server = servers.enter_context(serving())
+        port = int(server.address.rsplit(":", 1)[1])
+        there = connect(server.address).open(tube)
+        for _ in range(16):
+            match random.choice(["click", "click", "click", "undo", "move", "cancel", "lose", "restart"]):
+                case "undo":
+                    clicks = clicks[:-1]
+                case "move" if clicks:
+                    clicks[int(random.integers(len(clicks)))] = _click_in_the_tube(tube, random)
+                case "cancel" if clicks:
+                    stop = threading.Event()
+                    with suppress(Cancelled):
+                        there.segment(clicks, progress=lambda partial, stop=stop: stop.set(), cancel=stop)
+                case "lose":
+                    for key in list(server.service.cache._entries):
+                        if random.random() < 0.5:
+                            server.service.cache.discard(key)
+                case "restart":
+                    servers.close()
+                    server = servers.enter_context(_again(port))
+                case _:
+                    clicks = [*clicks, _click_in_the_tube(tube, random, positive=not clicks or random.random() < 0.7)]
+            if clicks and clicks[0].positive:
+                reach = reaches[int(random.integers(3))]
+                assert same(there.segment(clicks, reach), here.segment(clicks, reach))
+
+
+def _click_in_the_tube(tube, random, positive=True):
+    """A click at no voxel's centre, whose numbers have as many digits as there are."""
+    position = click_at(tube, int(random.integers(8, 192)), 46, 36).position + random.uniform(-6, 6, 3)
+    return Click(tuple(float(number) for number in position), bool(positive))
+
+
+def test_numbers_arrive_as_they_were_sent(monkeypatch):
+    random = np.random.default_rng(5)
+    turn = np.linalg.qr(random.normal(size=(3, 3)))[0]
+    array = np.full((70, 40, 50), 0, np.int16)
+    array[0] = -1000
+    origin = tuple(float(number) for number in random.uniform(-999, 999, 3))
+    spacing = (1 / 3, 0.1 + 0.2, 2.0000000000000004)
+    volume = Volume(array, Geometry(array.shape, origin, spacing, tuple(float(number) for number in turn.ravel())))
+    inside = volume.geometry.to_lps(random.uniform(1, 39, (9, 3)))
+    clicks = tuple(Click(tuple(float(number) for number in position)) for position in inside)
+    with serving() as server:
+        segment, arrived = server.service.segment, []
+
+        def spy(owner, volume_id, model, reach, clicks):
+            arrived.append((server.service.volumes.get(owner, volume_id).geometry, clicks))
+            return segment(owner, volume_id, model, reach, clicks)
+
+        monkeypatch.setattr(server.service, "segment", spy)
+        connect(server.address).open(volume).segment(clicks, "patch")
+    assert all(one == (volume.geometry, clicks) for one in arrived)
+    assert len(arrived) > 2
+
+
+def test_two_users_of_one_volume_share_no_tile_and_get_the_same_mask(tmp_path, local, tube, clicks):
+    keys = KeyFile(tmp_path / "keys.json")
+    users = [keys.add("anna"), keys.add("bert")]
+    with serving(Settings(port=0, keys_file=keys.path)) as server:
+        sessions = [connect(server.address, key).open(tube) for key in users]
+        results = [session.segment(clicks) for session in sessions]
+        owners = {key[0].owner for key in server.service.cache._entries if "tile" in key}
+    assert sessions[0]._id == sessions[1]._id
+    assert owners == {"anna", "bert"}
+    expected = local.open(tube).segment(clicks)
+    assert all(same(result, expected) for result in results)
 
 
 @pytest.mark.parametrize("when", ["request", "answer"])
