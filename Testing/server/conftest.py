@@ -15,6 +15,7 @@ import trustme
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.result import Result
 from CTSAM3DLib.session import Segmenter
 from CTSAM3DLib.volume import Geometry, Volume
 from CTSAM3DServer.keys import Keys
@@ -104,6 +105,18 @@ def bent_tube() -> Volume:
 @pytest.fixture(scope="session")
 def bent_clicks(bent_tube) -> list[Click]:
     return [click_at(bent_tube, 20, 37, 30), click_at(bent_tube, 60, 36, 30), click_at(bent_tube, 60, 50, 50, False)]
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Segmenter:
+    """The bundled model without a server."""
+    return Segmenter.load(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def bent_result(bundled, bent_tube, bent_clicks) -> Result:
+    """What every server with the bundled model has to give for the bent tube."""
+    return bundled.open(bent_tube).segment(bent_clicks)
 
 
 @pytest.fixture(scope="session")

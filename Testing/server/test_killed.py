@@ -6,13 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.session import Segmenter
 from Testing.benchmarks.server_process import ServerProcess
 from Testing.server.conftest import same
 
 
-def test_killed_in_the_middle_of_growth_it_gives_the_same_mask(bent_tube, bent_clicks):
-    expected = Segmenter.load(device="cpu").open(bent_tube).segment(bent_clicks)
+def test_killed_in_the_middle_of_growth_it_gives_the_same_mask(bent_tube, bent_clicks, bent_result):
     with ServerProcess() as first, ThreadPoolExecutor(1) as watchman:
         session = connect(first.address).open(bent_tube)
         again: list[Future[ServerProcess]] = []
@@ -30,6 +28,6 @@ def test_killed_in_the_middle_of_growth_it_gives_the_same_mask(bent_tube, bent_c
                 with started.result() as second:
                     after = session.segment(bent_clicks)
     assert again
-    assert same(result, expected)
-    assert same(after, expected)
+    assert same(result, bent_result)
+    assert same(after, bent_result)
     assert second.defects == []

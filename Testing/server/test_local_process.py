@@ -15,15 +15,9 @@ import requests
 
 from CTSAM3DLib.errors import Cancelled, Problem, ServerError
 from CTSAM3DLib.local_process import LocalServer
-from CTSAM3DLib.session import Segmenter
 from Testing.server.conftest import same, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def expected(bent_tube, bent_clicks):
-    return Segmenter.load(device="cpu").open(bent_tube).segment(bent_clicks)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +33,7 @@ def process_of(server: LocalServer) -> psutil.Process:
 
 
 def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mask(
-    local_server, bent_tube, bent_clicks, expected, caplog
+    local_server, bent_tube, bent_clicks, bent_result, caplog
 ):
     session = local_server.connect().open(bent_tube)
     session.segment(bent_clicks[:1])
@@ -56,7 +50,7 @@ def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mas
     result = session.segment(bent_clicks, progress=kill_once)
     assert killed
     assert len({first.pid, killed[0].pid, process_of(local_server).pid}) == 3
-    assert same(result, expected)
+    assert same(result, bent_result)
     assert caplog.text.count("started again") == 2
 
 
@@ -68,7 +62,7 @@ def test_it_is_reached_by_its_own_key_alone_which_no_list_of_processes_shows(loc
 
 
 def test_a_server_that_keeps_ending_is_given_up_until_it_is_started_again(
-    local_server, bent_tube, bent_clicks, expected, monkeypatch
+    local_server, bent_tube, bent_clicks, bent_result, monkeypatch
 ):
     monkeypatch.setattr("CTSAM3DLib.local_process.MOST_RESTARTS", 0)
     session = local_server.connect().open(bent_tube)
@@ -77,7 +71,7 @@ def test_a_server_that_keeps_ending_is_given_up_until_it_is_started_again(
         session.segment(bent_clicks)
     assert caught.value.problem is Problem.NOT_STARTED
     local_server.start()
-    assert same(session.segment(bent_clicks), expected)
+    assert same(session.segment(bent_clicks), bent_result)
 
 
 def test_stopped_it_is_gone_and_says_so(local_server, bent_tube, bent_clicks):

@@ -51,16 +51,11 @@ def test_volumes_of_any_size_and_direction(server, local, shape, spacing):
         assert same(result, local.open(volume).segment(click))
 
 
-@pytest.fixture(scope="module")
-def bundled():
-    return Segmenter.load(device="cpu")
-
-
-def test_the_bundled_model_over_a_socket(bundled, bent_tube, bent_clicks):
+def test_the_bundled_model_over_a_socket(bundled, bent_tube, bent_clicks, bent_result):
     with serving(models=[bundled.engine.model]) as server:
         result = connect(server.address).open(bent_tube).segment(bent_clicks)
     assert len(result.patches) > 3
-    assert same(result, bundled.open(bent_tube).segment(bent_clicks))
+    assert same(result, bent_result)
 
 
 @pytest.mark.skipif(not TORSO.is_file(), reason=f"the CT {TORSO.name} is not in ../shared/data")
