@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.errors import Cancelled, CTSAM3DError
+from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.geometry import Box, Geometry
 from CTSAM3DLib.result import CancelEvent, Reach, Result
 from CTSAM3DLib.volume import Volume
@@ -174,9 +174,7 @@ class PredictionWorker:
             request, cancel = taken
             try:
                 self._tell(self._answered(request, cancel))
-            except Cancelled:
-                logger.debug("Request %d was dropped.", request.number)
-            except CTSAM3DError as error:
+            except CTSAM3DError as error:  # Cancelled among them, which nobody hears where we cancelled it
                 self._tell(Failure(request, error))
             except Exception:  # a defect of ours, which would otherwise end the thread and leave the user waiting
                 logger.exception("Request %d ended with a defect.", request.number)

@@ -11,9 +11,11 @@ from typing import Generic, TypeVar
 import qt
 from slicer.i18n import tr as _
 
-from CTSAM3DLib.errors import Cancelled, CTSAM3DError
+from CTSAM3DLib.errors import CTSAM3DError
 
-POLL_MS = 100
+POLL_MS = 20
+THREADS_TURN_S = 0.02
+"""Qt's event loop holds Python's lock in Slicer; the thread gets on when a poll gives it away."""
 T = TypeVar("T")
 
 
@@ -55,7 +57,7 @@ class BackgroundTask(Generic[T]):
         self._timer.stop()
 
     def _poll(self) -> None:
-        self._thread.join(0.005)  # the thread's turn: Qt's event loop holds Python's lock
+        self._thread.join(THREADS_TURN_S)
         while self.running() and not self._news.empty():
             self._news.get()()
 
@@ -68,9 +70,7 @@ class BackgroundTask(Generic[T]):
     def _run(self) -> None:
         try:
             result = self._work(self._report, self._cancel)
-        except Cancelled:
-            return
-        except CTSAM3DError as error:
+        except CTSAM3DError as error:  # Cancelled among them, which nobody hears where we cancelled it
             failure = error
         except Exception:  # a defect of ours: without an end the panel would wait for ever
             logging.exception("A background task ended with a defect")

@@ -6,7 +6,6 @@ predictor, which knows what was asked, lives until it is left.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -18,9 +17,10 @@ from CTSAM3DLib.mrml.writing import SegmentWriter
 from CTSAM3DLib.prediction import Backend, PredictionWorker
 from CTSAM3DLib.result import Reach
 
-POLL_MS = 50
-WORKERS_TURN_S = 0.005
-"""Qt's event loop holds Python's lock while it waits; this pause in every poll is when the worker's thread gets on."""
+POLL_MS = 10
+WORKERS_TURN_S = 0.02
+"""Qt's event loop holds Python's lock in Slicer, even while it waits. The worker's thread gets on when a poll gives the
+lock away, for so long or until there is news; views are still drawn thirty times a second."""
 
 
 class BackendChoice(Protocol):
@@ -118,9 +118,9 @@ class PredictionDriver:
         return self._predictor
 
     def _poll(self) -> None:
-        time.sleep(WORKERS_TURN_S)
         if self._predictor is None:
             return
+        self._worker.wait(WORKERS_TURN_S)
         outcomes = self._predictor.poll()
         for outcome in outcomes:
             self._onOutcome(outcome)

@@ -8,7 +8,7 @@ import pytest
 
 from CTSAM3DLib import prediction
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.errors import Cancelled, CTSAM3DError
 from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
 from CTSAM3DLib.volume import Geometry, Volume
 from Testing.unit.gated_backend import GatedBackend
@@ -179,6 +179,14 @@ def test_a_failure_says_why_and_the_next_request_is_answered(worker, backend, vo
     backend.error = None
     worker.request(request(volume))
     outcomes_until(worker, is_final)
+
+
+def test_a_request_that_somebody_else_cancels_has_an_end(worker, backend, volume):
+    backend.error = Cancelled("The server was stopped while it started.")
+    worker.request(request(volume))
+    (*_, failure) = outcomes_until(worker, lambda outcome: isinstance(outcome, Failure))
+    assert failure.error is backend.error
+    wait_for(lambda: not worker.busy())
 
 
 def test_a_defect_ends_a_request_and_not_the_thread(worker, backend, volume, caplog):
