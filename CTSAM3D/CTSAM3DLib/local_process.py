@@ -80,17 +80,18 @@ class LocalServer:
     def start(self, progress: Callable[[str], None] | None = None, cancel: CancelEvent | None = None) -> None:
         """Start the server unless it runs, and wait until it is ready.
 
-        `progress` is told in words what is going on. Raises ServerError with what the server said last, and Cancelled.
+        `progress` is told in words what is going on. Raises ServerError with what the server said last, and Cancelled,
+        without a `cancel` of the caller's also when `stop` is called meanwhile.
         """
         with self._lock:
             if not self.running:
                 self._crashes.clear()
                 self._stopping.clear()
-                self._process = _Process(self._command, self._environment, progress, cancel)
+                self._process = _Process(self._command, self._environment, progress, cancel or self._stopping)
 
     def stop(self) -> None:
         """Stop the server, if it runs; what it is doing may end first."""
-        self._stopping.set()  # so that a new start after a crash is not waited for
+        self._stopping.set()  # so that a start is not waited for
         with self._lock:
             if self._process is not None:
                 self._process.stop()

@@ -84,16 +84,17 @@ class ComputerSection:
             self.serverLabel.setText(str(error))
             return
         weights = str(self._store.models()[0].path)
-        self.startButton.enabled = False
-        self.serverLabel.setText(_("starting…"))
         self._task = BackgroundTask(
             lambda report, cancel: self._computer.segmenter(weights),
             onDone=lambda segmenter: self._showServer(),
             onFailed=self._onNotStarted,
         )
+        self._showServer()
 
     def onStop(self) -> None:
-        """Stop the server."""
+        """Stop the server, also while it starts."""
+        if self._task is not None:
+            self._task.cancel()
         self._computer.stop()
         self._showServer()
 
@@ -109,4 +110,4 @@ class ComputerSection:
         else:
             self.serverLabel.setText(_("ready") if running else _("not started; the first click starts it"))
         self.startButton.enabled = not (running or starting)
-        self.stopButton.enabled = running
+        self.stopButton.enabled = running or starting

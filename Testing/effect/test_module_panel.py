@@ -300,6 +300,18 @@ def test_the_local_server_is_started_and_stopped(slicer_host, panel):
     assert "not started" in computer.serverLabel.text
 
 
+def test_the_local_server_can_be_stopped_while_it_starts(slicer_host, panel):
+    computer = panel.computer
+    computer.startButton.click()
+    assert not computer.startButton.enabled
+    slicer_host.process_events(0.3)
+    computer.stopButton.click()
+    assert computer.startButton.enabled
+    assert "not started" in computer.serverLabel.text
+    slicer_host.process_events(0.5)
+    assert "not started" in computer.serverLabel.text
+
+
 # Batch
 
 

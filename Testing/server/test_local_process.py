@@ -130,6 +130,24 @@ def test_starting_can_be_watched_and_cancelled(tmp_path, monkeypatch):
     assert not server.running
 
 
+def test_stopping_does_not_wait_for_a_start():
+    server, loading, ends = LocalServer(device="cpu"), threading.Event(), []
+
+    def start():
+        try:
+            server.start(lambda status: loading.set())
+        except Cancelled as error:
+            ends.append(error)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    assert loading.wait(60)
+    server.stop()
+    thread.join(10)
+    assert len(ends) == 1
+    assert not server.running
+
+
 def test_it_ends_when_its_parent_is_killed():
     code = (
         "from CTSAM3DLib.local_process import LocalServer; import sys, time;"
