@@ -6,7 +6,6 @@ one small package is all that is needed here.
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 from subprocess import CalledProcessError
@@ -17,6 +16,7 @@ from slicer.i18n import tr as _
 from CTSAM3DLib.errors import CTSAM3DError
 
 TORCH_VERSIONS = ">=2.4"
+TORCH = "torch" + TORCH_VERSIONS
 SERVER_PACKAGES = ("zstandard",)
 """All that is needed where a server predicts; what is sent is compressed with it."""
 REQUIREMENTS_FILE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "Resources", "requirements.txt")
@@ -32,14 +32,14 @@ class Requirements:
 
     def missing(self, forServers: bool = False) -> list[str]:
         """What has to be installed, for this computer or only for servers; nothing is imported to find out."""
-        packages = [
-            str(requirement)
-            for requirement in slicer.packaging.load_requirements(self._requirementsFile)
-            if (requirement.name in SERVER_PACKAGES or not forServers) and not slicer.packaging.pip_check(requirement)
-        ]
-        if forServers or importlib.util.find_spec("torch") is not None:
-            return packages
-        return ["torch" + TORCH_VERSIONS, *packages]
+        from packaging.requirements import Requirement
+
+        packages = slicer.packaging.load_requirements(self._requirementsFile)
+        if forServers:
+            needed = [package for package in packages if package.name in SERVER_PACKAGES]
+        else:
+            needed = [Requirement(TORCH), *packages]
+        return [str(package) for package in needed if not slicer.packaging.pip_check(package)]
 
     def ensure(self, forServers: bool = False) -> None:
         """Return when everything is there, asking to install what is not. Raises CTSAM3DError."""
@@ -69,7 +69,7 @@ class Requirements:
         self._declined = not agreed
         if not agreed:
             raise CTSAM3DError(_("The packages were not installed; press Install in the CT-SAM3D module later."))
-        if any(name.startswith("torch") for name in missing):
+        if TORCH in missing:
             self._installTorch()
         requirements = slicer.packaging.load_requirements(self._requirementsFile)
         try:

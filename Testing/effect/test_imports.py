@@ -14,12 +14,18 @@ NOT_IN_SLICER |= {"safetensors", "slicerio", "torch", "typer", "uvicorn", "zstan
 def without(packages):
     """The beginning of a script in which these packages are not installed."""
     return f"""
-import importlib.util
+import importlib.metadata
 import sys
 from pathlib import Path
 
-find_spec = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *package: None if name in {packages} else find_spec(name, *package)
+version = importlib.metadata.version
+
+def version_in_slicer(name):
+    if name in {packages}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return version(name)
+
+importlib.metadata.version = version_in_slicer
 
 class Missing:
     def find_spec(self, name, path=None, target=None):

@@ -279,6 +279,15 @@ def test_missing_packages_are_asked_for_once(panel, monkeypatch):
     assert "fastapi" in asked[0]
 
 
+def test_a_torch_that_is_too_old_is_missing(panel, monkeypatch):
+    from importlib.metadata import version
+
+    from CTSAM3DWidgets.Requirements import Requirements
+
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "2.2.2" if name == "torch" else version(name))
+    assert Requirements().missing() == ["torch>=2.4"]
+
+
 def test_torch_is_left_to_its_extension(panel, monkeypatch):
     import slicer
 
