@@ -37,6 +37,7 @@ def label(name: str, text: str = ""):
     """A text that wraps, to be selected and copied."""
     widget = qt.QLabel(text)
     widget.wordWrap = True
+    widget.setTextFormat(qt.Qt.PlainText)  # some of what is shown comes from servers
     widget.setTextInteractionFlags(qt.Qt.TextSelectableByMouse)
     return _named(widget, name, "")
 
