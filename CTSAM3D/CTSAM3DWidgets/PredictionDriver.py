@@ -101,21 +101,25 @@ class PredictionDriver:
         self._predictor = None
 
     def close(self) -> None:
-        """Let the backend go too."""
-        self.leave()
-        if self._worker is not None:
-            self._worker.close()
-        self._worker = None
-        self._choice = None
+        """Let the backend go too; nothing can be asked any more."""
+        self._letGo()
+        self._timer.disconnect("timeout()", self._poll)
 
     def _predictorOf(self, choice: BackendChoice) -> SegmentPredictor:
         if choice != self._choice:
-            self.close()
+            self._letGo()
             self._worker = PredictionWorker(choice.load)
             self._choice = choice
         if self._predictor is None:
             self._predictor = SegmentPredictor(self._worker)
         return self._predictor
+
+    def _letGo(self) -> None:
+        self.leave()
+        if self._worker is not None:
+            self._worker.close()
+        self._worker = None
+        self._choice = None
 
     def _poll(self) -> None:
         if self._predictor is None:

@@ -50,6 +50,11 @@ class ChangeDisplay:
             self._scene.RemoveNode(self._node)
         self._node = None
 
+    def close(self) -> None:
+        """Show nothing any more."""
+        self.clear()
+        self._timer.disconnect("timeout()", self.clear)
+
     def _isThere(self) -> bool:
         return self._node is not None and self._node.GetScene() is not None
 

@@ -64,6 +64,11 @@ class ClickPoints(VTKObservationMixin):
         self._segmentationNode = None
         self._clickOfPoint = {}
 
+    def close(self) -> None:
+        """Hide the points for good."""
+        self.hide()
+        self._timer.disconnect("timeout()", self._tellEdited)
+
     def underMouse(self) -> bool:
         """Whether the mouse is on a point, which then takes the press for a drag."""
         return self.isThere() and self._node.GetDisplayNode().HasActiveComponent()

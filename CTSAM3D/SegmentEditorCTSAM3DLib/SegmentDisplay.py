@@ -60,6 +60,11 @@ class SegmentDisplay:
         self._shown = None
         self._hintedFor = None
 
+    def close(self) -> None:
+        """The segment editor widget goes, and with it the timers."""
+        self._points.close()
+        self._changeDisplay.close()
+
     def showOutcome(self, outcome: Growing | Written | Failed) -> None:
         """Show that a mask grows, is written, or failed."""
         if isinstance(outcome, Growing):

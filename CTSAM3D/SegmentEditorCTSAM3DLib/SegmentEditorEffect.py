@@ -130,10 +130,13 @@ Not for clinical use.</p></html>"""
         self._observed = None
 
     def cleanup(self):
-        """The segment editor widget goes."""
+        """The segment editor widget goes. A timer that stays connected would keep it alive."""
         if self.panel is not None:
             self.deactivate()
             self.driver.close()
+            self.display.close()
+            self.syncTimer.disconnect("timeout()", self._sync)
+            self.panel = None
         AbstractScriptedSegmentEditorEffect.cleanup(self)
 
     def interactionNodeModified(self, interactionNode):

@@ -33,6 +33,9 @@ class BrightBackends:
     def load(self):
         return CTSAM3D._BrightVoxels()
 
+    def progress(self):
+        return ""
+
 
 class CTSAM3DEffectTest(unittest.TestCase):
     """The effect in a Segment Editor of its own, over a made-up CT with a bright block."""

@@ -126,6 +126,26 @@ def test_deactivation_leaves_nothing_behind_and_may_come_twice(workplace):
     assert not workplace.click(INSIDE_TOO)
 
 
+def test_an_editor_that_goes_leaves_no_timer_connected(workplace):
+    effect = workplace.effect
+    workplace.click(INSIDE)
+    workplace.settle()
+    connected = {
+        effect.syncTimer: effect._sync,
+        effect.driver._timer: effect.driver._poll,
+        effect.points._timer: effect.points._tellEdited,
+        effect.changeDisplay._timer: effect.changeDisplay.clear,
+    }
+    effect.cleanup()
+    assert not any(timer.disconnect("timeout()", slot) for timer, slot in connected.items())
+    assert not any(timer.active for timer in connected)
+    assert not effect.Observations
+    effect.cleanup()  # twice does no harm
+    assert not workplace.click(INSIDE_TOO)
+    workplace.host.process_events(0.05)
+    assert workplace.points() == []
+
+
 def test_points_that_a_user_deletes_come_back(workplace):
     workplace.click(INSIDE)
     workplace.settle()
