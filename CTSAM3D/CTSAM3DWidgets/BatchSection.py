@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -12,7 +11,7 @@ from CTSAM3DLib.mrml.clicks import read_labelled_points, read_table_node
 from CTSAM3DLib.mrml.predictor import Failed, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
 from CTSAM3DWidgets.Backends import Backends
-from CTSAM3DWidgets.FormWidgets import button, choose, comboBox, label, reachBox, row, say, section, setChoices
+from CTSAM3DWidgets.FormWidgets import busyRow, button, choose, comboBox, label, reachBox, say, section, setChoices
 from CTSAM3DWidgets.PredictionDriver import PredictionDriver
 
 REACH = "Reach"
@@ -202,11 +201,7 @@ class BatchSection:
         form.addRow(_("Run on:"), self.backendBox)
         self.modelBox = comboBox("BatchModel", _("The network that answers."))
         form.addRow(_("Model:"), self.modelBox)
-        self.progressBar = qt.QProgressBar()
-        self.progressBar.objectName = "CTSAM3DBatchProgress"
-        self.cancelButton = button("CancelBatch", _("Cancel"), _("Stop; segments that are done stay."))
-        self.busyWidget = qt.QWidget()
-        self.busyWidget.setLayout(row(self.progressBar, self.cancelButton))
+        self.busyWidget, self.progressBar, self.cancelButton = busyRow("Batch", _("Stop; segments that are done stay."))
         form.addRow(self.busyWidget)
         self.statusLabel = label("BatchStatus")
         form.addRow(self.statusLabel)

@@ -57,6 +57,16 @@ def row(*widgets):
     return layout
 
 
+def busyRow(name: str, toolTip: str):
+    """A progress bar and its Cancel button in a widget, to be shown while something is on its way: all three."""
+    progressBar = qt.QProgressBar()
+    progressBar.objectName = f"CTSAM3D{name}Progress"
+    cancelButton = button(f"{name}Cancel", _("Cancel"), toolTip)
+    widget = qt.QWidget()
+    widget.setLayout(row(progressBar, cancelButton))
+    return widget, progressBar, cancelButton
+
+
 def reachBox(name: str):
     """A combo box of how far a segment may go, as CTSAM3DLib calls it."""
     widget = comboBox(name, _("How far from a click a segment may go."))

@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
 from CTSAM3DLib.model_store import ModelStore, StoredModel
 from CTSAM3DWidgets.BackgroundTask import BackgroundTask
-from CTSAM3DWidgets.FormWidgets import button, label, lineEdit, row, say, section
+from CTSAM3DWidgets.FormWidgets import busyRow, button, label, lineEdit, row, say, section
 
 LIST_ROWS = 3
 CARD_HEIGHT = 160
@@ -202,11 +202,9 @@ class ModelsSection:
         )
         self.downloadButton = button("DownloadModel", _("Download"), _("Fetch the address, and check the SHA-256."))
         form.addRow("", row(self.importButton, self.downloadButton))
-        self.progressBar = qt.QProgressBar()
-        self.progressBar.objectName = "CTSAM3DModelProgress"
-        self.cancelButton = button("CancelDownload", _("Cancel"), _("Stop; the next download goes on from there."))
-        self.busyWidget = qt.QWidget()
-        self.busyWidget.setLayout(row(self.progressBar, self.cancelButton))
+        self.busyWidget, self.progressBar, self.cancelButton = busyRow(
+            "Model", _("Stop; the next download goes on from there.")
+        )
         form.addRow(self.busyWidget)
         self.statusLabel = label("ModelStatus")
         form.addRow(self.statusLabel)

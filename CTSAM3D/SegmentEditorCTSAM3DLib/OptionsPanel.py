@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTSAM3DWidgets.FormWidgets import button, checkBox, choose, comboBox, label, reachBox, row
+from CTSAM3DWidgets.FormWidgets import busyRow, button, checkBox, choose, comboBox, label, reachBox, row
 
 
 class OptionsPanel:
@@ -165,13 +165,11 @@ class OptionsPanel:
     def _addStatusRows(self) -> None:
         self.statusLabel = label("Status")
         self.scriptedEffect.addOptionsWidget(self.statusLabel)
-        self.progressBar = qt.QProgressBar()
-        self.progressBar.objectName = "CTSAM3DProgress"
+        self.busyWidget, self.progressBar, self.cancelButton = busyRow(
+            "", _("Stop, and leave the segment as it was. Key C.")
+        )
         self.progressBar.setRange(0, 0)  # how far a structure reaches is not known beforehand
         self.progressBar.textVisible = False
-        self.cancelButton = button("Cancel", _("Cancel"), _("Stop, and leave the segment as it was. Key C."))
-        self.busyWidget = qt.QWidget()
-        self.busyWidget.setLayout(row(self.progressBar, self.cancelButton))
         self.scriptedEffect.addOptionsWidget(self.busyWidget)
         self.tryAgainButton = button(
             "TryAgain", _("Try again"), _("Ask once more for the mask of the clicks that have none yet.")
