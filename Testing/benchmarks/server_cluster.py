@@ -24,9 +24,6 @@ from Testing.benchmarks.server_load import click_at_once, wrong_masks
 from Testing.benchmarks.server_visits import volumes
 from Testing.server.ray_cluster import RayCluster
 
-NOTICED_S = 2
-"""By then Ray has noticed that a replica is gone."""
-
 
 @dataclass
 class Span:
@@ -48,13 +45,15 @@ def main(
     cts = volumes(users)
     killed_at: list[float] = []
     whole_at: list[float] = []
+    changes: list[int] = []
     with tempfile.TemporaryDirectory() as folder, RayCluster(Path(folder)) as cluster:
 
         def watch(now: float) -> None:
             if not killed_at and now > seconds / 3:
+                changes.append(len(cluster.rings))
                 cluster.kill_one()
                 killed_at.append(now)
-            elif killed_at and not whole_at and now > killed_at[0] + NOTICED_S and cluster.routed_to == 2:
+            elif killed_at and not whole_at and 2 in cluster.rings[changes[0] :]:
                 whole_at.append(now)
 
         answered = click_at_once(cluster.address, cts, seconds, watch, cluster.key)

@@ -73,15 +73,14 @@ class RayCluster:
         return found
 
     @property
-    def routed_to(self) -> int:
-        """How many replicas are ready and get requests, by the router's own word."""
-        rings = re.findall(r"Rebuilt consistent-hash ring .*: (\d+) replicas", self._log.read_text())
-        return int(rings[-1]) if rings else 0
+    def rings(self) -> list[int]:
+        """How many replicas got requests, after each change of that, by the router's own word."""
+        return [int(n) for n in re.findall(r"Rebuilt consistent-hash ring .*: (\d+) replicas", self._log.read_text())]
 
     def wait(self) -> None:
         """Wait until all replicas get requests. Raises RuntimeError with the log's end where they do not come."""
         end = time.monotonic() + START_S
-        while self.routed_to < self._replicas or not self._answers():
+        while self.rings[-1:] != [self._replicas] or not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"the cluster is not whole: {self._log.read_text()[-3000:]}")
             time.sleep(0.5)
