@@ -41,7 +41,7 @@ def shortest_ways(image: np.ndarray, seeds: np.ndarray, edge_cost: float) -> np.
 
 def swept(image: np.ndarray, seeds: np.ndarray, edge_cost: float) -> np.ndarray:
     tensors = (torch.from_numpy(array)[None, None] for array in (image.astype(np.float32), seeds))
-    return geodesic(*tensors, edge_cost)[0, 0].numpy()
+    return geodesic(*tensors, (edge_cost,))[0, 0, 0].numpy()
 
 
 def seeds_at(*voxels: tuple[int, int, int], side: int = 12) -> np.ndarray:

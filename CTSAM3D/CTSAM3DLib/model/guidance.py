@@ -10,6 +10,8 @@ Tensors are (batch, channel, z, y, x); the channels of prompts are [previous mas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -26,6 +28,8 @@ ALIENATION = 0.3
 """Difference of the cosine from 1 at which kinship has fallen to 1/e."""
 SWEEPS = 3
 FAR = 1e4
+NOWHERE = 60 * REACH
+"""Geodesic length from which on a voxel is not near at all."""
 
 
 def guidance_maps(config: NetworkConfig) -> int:
@@ -55,39 +59,31 @@ def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
     return torch.where(total > 0.5, torch.exp((cosine - 1) / ALIENATION), 0.0)
 
 
+@torch.compiler.disable  # hundreds of tiny steps, which compiling would only copy out one by one
 def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     """exp(-geodesic distance / REACH) to each prompt at each edge cost: (b, 3 * costs, 32, 32, 32)."""
-    coarse = F.avg_pool3d(image, 2)
-    seeds = F.max_pool3d(prompts, 2) > 0.5
-    maps = torch.zeros(len(EDGE_COSTS), *seeds.shape, device=image.device)
-    for of_cost, cost in zip(maps, EDGE_COSTS, strict=True):
-        for given in _given(seeds):
-            of_cost[:, given] = torch.exp(-geodesic(coarse, seeds[:, given], cost) / REACH)
-    return torch.cat(list(maps), dim=1)
+    distance = geodesic(F.avg_pool3d(image, 2), F.max_pool3d(prompts, 2) > 0.5, EDGE_COSTS)
+    # Further away it would be a number so small that processors take many times as long over it.
+    near = torch.where(distance < NOWHERE, torch.exp(-distance / REACH), 0.0)
+    return torch.cat(list(near), dim=1)
 
 
-def _given(seeds: Tensor) -> list[slice]:
-    """The prompts that some patch has; an empty one is near nothing and needs no sweeps."""
-    if torch.compiler.is_compiling():
-        return [slice(None)]
-    return [slice(index, index + 1) for index in range(seeds.shape[1]) if seeds[:, index].any()]
+def geodesic(image: Tensor, seeds: Tensor, edge_costs: Sequence[float]) -> Tensor:
+    """Distance in voxels along the axes from each voxel of (b, 1, z, y, x) to the seeds (b, c, z, y, x).
 
-
-def geodesic(image: Tensor, seeds: Tensor, edge_cost: float) -> Tensor:
-    """Distance in voxels from each voxel of (b, 1, z, y, x) to the seeds (b, c, z, y, x), along the axes.
-
-    A step costs 1 and `edge_cost` times the change of intensity. Each sweep carries distances along whole lines, to and
-    fro on every axis; three sweeps leave only ways with many turns a little too long.
+    The result has a first dimension of edge costs. A step costs 1 and the edge cost times the change of intensity. Each
+    sweep carries distances along whole lines, to and fro on every axis; three sweeps leave only ways with many turns a
+    little too long.
     """
-    distance = torch.where(seeds, 0.0, FAR)
-    walks = []
-    for axis in (2, 3, 4):
-        steps = 1 + edge_cost * image.diff(dim=axis, prepend=image.narrow(axis, 0, 1)).abs()
-        walks.append((axis, steps.cumsum(axis)))
+    costs = torch.tensor(edge_costs, device=image.device).view(-1, 1, 1, 1, 1, 1)
+    distance = torch.where(seeds, 0.0, FAR).expand(len(edge_costs), *seeds.shape)
+    lines = [(axis, (1 + costs * image.diff(dim=axis).abs()).unbind(axis)) for axis in (-3, -2, -1)]
     for _ in range(SWEEPS):
-        for axis, walked in walks:
-            # min over the starts j before i of (distance j + walked i - walked j), and the same from behind
-            forth = walked + (distance - walked).cummin(axis).values
-            back = (distance + walked).flip(axis).cummin(axis).values.flip(axis) - walked
-            distance = torch.minimum(forth, back)
+        for axis, steps in lines:
+            planes = list(distance.movedim(axis, 0).contiguous())
+            for index, step in enumerate(steps):
+                planes[index + 1] = torch.minimum(planes[index + 1], planes[index] + step)
+            for index, step in reversed(list(enumerate(steps))):
+                planes[index] = torch.minimum(planes[index], planes[index + 1] + step)
+            distance = torch.stack(planes, dim=axis)
     return distance
