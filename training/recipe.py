@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
@@ -20,7 +22,7 @@ CHOICES = {
     "schedule": ("cosine", "tenth"),
     "precision": ("float32", "bfloat16"),
 }
-PARTS = ("encoder", "decoder", "cross_patch", "semantics")
+PARTS = ("encoder", "decoder", "cross_patch")
 
 
 class RecipeError(CTSAM3DError):
@@ -73,9 +75,9 @@ class Recipe:
     checkpoint_every: int
     held_out: tuple[str, ...] = ()
     """Cases that are kept out of training."""
-    frozen: tuple[str, ...] = ("semantics",)
-    """Parts of the network that keep their weights: `encoder`, `decoder`, `cross_patch`; `semantics` always, because
-    they are learnt beforehand (`training.semantics`)."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the network that keep their weights: `encoder`, `decoder`, `cross_patch`. The semantics always do,
+    because they are learnt beforehand (`training.semantics`)."""
     label_limit: int | None = None
     """The highest TotalSegmentator v1 index to learn; 104 is the paper's ablation without the curated tissues."""
     tenth_from: float = 0.8
@@ -96,7 +98,7 @@ class Recipe:
         if odd:
             raise RecipeError(f"The recipe {path} lacks or misspells the fields {', '.join(odd)}; see small.yaml.")
         if unknown := set(values.get("frozen", ())) - set(PARTS):
-            raise RecipeError(f"{path} freezes {', '.join(sorted(unknown))}; a network has {', '.join(PARTS)}.")
+            raise RecipeError(f"{path} freezes {', '.join(sorted(unknown))}; choose from: {', '.join(PARTS)}.")
         for name, choices in CHOICES.items():
             if values[name] not in choices:
                 raise RecipeError(f"{name} is '{values[name]}' in {path}; choose one of: {', '.join(choices)}.")
@@ -111,6 +113,11 @@ class Recipe:
             key: tuple(v) if isinstance(v, list) else v for key, v in self.network_changes.items()
         }
         return CTSAM3D(dataclasses.replace(config_named(self.network), **changes))
+
+    def scaled(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
+        """HU clipped to the window, as the network sees them: 0 to 1."""
+        low, high = self.window
+        return (np.clip(hu, low, high) - low).astype(np.float32) / np.float32(high - low)
 
     def rate_at(self, step: float) -> float:
         """The learning rate: a linear warm-up, then the schedule."""

@@ -64,9 +64,8 @@ class Batch:
     ) -> None:
         self.rng = rng
         self.device = device
-        low, high = recipe.window
         hu = np.stack([s.image_u for s in samples] + [s.image_v for s in samples])[:, None]
-        image = torch.from_numpy((np.clip(hu, low, high) - low).astype(np.float32) / np.float32(high - low))
+        image = torch.from_numpy(recipe.scaled(hu))
         self.image = image.to(device).contiguous(memory_format=torch.channels_last_3d)
         self.truth = np.stack([s.truth_u for s in samples] + [s.truth_v for s in samples])
         self.truth_tensor = torch.from_numpy(self.truth[:, None].astype(np.float32)).to(device)

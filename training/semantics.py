@@ -122,8 +122,7 @@ class LabelledBatches(Dataset[tuple[int, Tensor, Tensor]]):
         weights = np.sqrt([len(known.volumes) * len(known.kinds) for known in self.vocabularies])
         which = int(rng.choice(len(weights), p=weights / weights.sum()))
         images, numbers = zip(*(self.vocabularies[which].draw(rng) for _ in range(PATCHES)), strict=True)
-        low, high = self.recipe.window
-        scaled = (np.clip(np.stack(images)[:, None], low, high).astype(np.float32) - low) / np.float32(high - low)
+        scaled = self.recipe.scaled(np.stack(images)[:, None])
         return which, torch.from_numpy(scaled), torch.from_numpy(np.stack(numbers)[:, None])
 
 

@@ -134,7 +134,7 @@ class Trainer:
 
     @property
     def _frozen(self) -> list[nn.Module]:
-        parts = [getattr(self.model, name) for name in {*self.recipe.frozen, "semantics"}]
+        parts = [getattr(self.model, name) for name in (*self.recipe.frozen, "semantics")]
         return [part for part in parts if part is not None]
 
     def learn(self, batches: list[Batch]) -> Iterator[list[float]]:

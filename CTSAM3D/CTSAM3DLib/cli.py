@@ -145,7 +145,8 @@ def models(
     card: Annotated[str | None, typer.Option(metavar="NAME", help="Print the card of this model.")] = None,
 ) -> None:
     """List the bundled models, or print the card of one."""
-    from CTSAM3DLib.models import bundled_models, load_model
+    from CTSAM3DLib.bundled import bundled_models
+    from CTSAM3DLib.models import load_model
 
     if card is not None:
         typer.echo(load_model(card).info.card)

@@ -1,4 +1,4 @@
-"""The network on a device: one thread, one precision, batches that shrink when memory runs out.
+"""The network on a device: one thread, a precision that was tried, batches that shrink when memory runs out.
 
 One thread does all the work, because convolution plans are kept per thread and a device is not shared fairly by two.
 Arrays that go in and come out are numpy, (z, y, x); what `encode` returns stays on the device and is only handed back
@@ -57,7 +57,7 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """`float32` or `bfloat16`."""
+        """`float32` or `bfloat16`; a thin decoder works in float32 on a CPU all the same."""
         return str(self._precision).removeprefix("torch.")
 
     def encode(self, patch: NDArray[np.int16]) -> Features:

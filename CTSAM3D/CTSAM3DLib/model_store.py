@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.bundled import bundled_models
 from CTSAM3DLib.download import Progress, checksum, download
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.published_config import read_window
@@ -28,7 +29,6 @@ from CTSAM3DLib.result import CancelEvent
 FOLDER_VARIABLE = "CTSAM3D_MODELS"
 """Environment variable that names another folder for the user's models."""
 
-BUNDLED = Path(__file__).parent / "bundled"
 OURS, PUBLISHED = "model.safetensors", "params.pth"
 CONFIG = "config.py"
 _DOWNLOADS = ".downloads"
@@ -75,11 +75,10 @@ class ModelStore:
 
     def find(self, name: str) -> StoredModel:
         """The model of this name. Raises ModelError."""
-        files = self._files()
+        files, bundled = self._files(), name in bundled_models()
         if name not in files:
             raise ModelError(f"There is no model called '{name}'; import it, or choose one of: {', '.join(files)}.")
         path = files[name]
-        bundled = path.parent == BUNDLED
         if path.name != PUBLISHED:
             return _described(name, path, bundled)
         return StoredModel(name, path, bundled, read_window(path.with_name(CONFIG)))
@@ -146,7 +145,7 @@ class ModelStore:
 
     def _files(self) -> dict[str, Path]:
         """The weights of every model by its name, the bundled ones first."""
-        files = {path.stem: path for path in sorted(BUNDLED.glob("*.safetensors"))}
+        files = bundled_models()
         for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             for weights in (folder / OURS, folder / PUBLISHED):
                 if weights.is_file() and not folder.name.startswith("."):

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from CTSAM3DLib.bundled import bundled_models
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.checkpoints import TrainedModel, load
-
-
-def bundled_models() -> dict[str, Path]:
-    """The files of the bundled models by name."""
-    folder = Path(__file__).parent / "bundled"
-    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def load_model(

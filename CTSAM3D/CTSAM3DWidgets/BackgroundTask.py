@@ -15,7 +15,8 @@ from CTSAM3DLib.errors import CTSAM3DError
 
 POLL_MS = 20
 THREADS_TURN_S = 0.02
-"""Qt's event loop holds Python's lock in Slicer; the thread gets on when a poll gives it away."""
+"""Qt's event loop holds Python's lock in Slicer, even while it waits. A thread gets on when a poll gives the lock away,
+for so long or until there is news; views are still drawn some thirty times a second."""
 T = TypeVar("T")
 
 

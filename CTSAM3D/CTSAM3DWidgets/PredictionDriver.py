@@ -16,11 +16,9 @@ from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor, Target,
 from CTSAM3DLib.mrml.writing import SegmentWriter
 from CTSAM3DLib.prediction import Backend, PredictionWorker
 from CTSAM3DLib.result import Reach
+from CTSAM3DWidgets.BackgroundTask import THREADS_TURN_S
 
 POLL_MS = 10
-WORKERS_TURN_S = 0.02
-"""Qt's event loop holds Python's lock in Slicer, even while it waits. The worker's thread gets on when a poll gives the
-lock away, for so long or until there is news; views are still drawn thirty times a second."""
 
 
 class BackendChoice(Protocol):
@@ -124,7 +122,7 @@ class PredictionDriver:
     def _poll(self) -> None:
         if self._predictor is None:
             return
-        self._worker.wait(WORKERS_TURN_S)
+        self._worker.wait(THREADS_TURN_S)
         outcomes = self._predictor.poll()
         for outcome in outcomes:
             self._onOutcome(outcome)

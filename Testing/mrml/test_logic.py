@@ -129,7 +129,7 @@ def test_a_server_gives_the_same_mask(bench):
 
 
 def test_the_bundled_model_is_found_by_its_name(module):
-    from CTSAM3DLib.models import bundled_models
+    from CTSAM3DLib.bundled import bundled_models
 
     name = next(iter(bundled_models()))
     assert module.CTSAM3DLogic().loadSegmenter(name).engine.model.info.name == name

@@ -14,8 +14,8 @@ import pytest
 import requests
 from filelock import FileLock
 
+from CTSAM3DLib.bundled import bundled_models
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
-from CTSAM3DLib.models import bundled_models
 from CTSAM3DServer.keys import Entry, KeyFile, KeyFileError
 from CTSAM3DServer.run import Server, load_models
 from CTSAM3DServer.service import Service

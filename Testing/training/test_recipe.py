@@ -85,6 +85,7 @@ def test_a_recipe_changes_its_base(written):
         ("base: small.yaml\nschedule: linear\n", "schedule is 'linear' .* choose one of: cosine, tenth"),
         ("base: small.yaml\noptimiser: sgd\n", "optimiser is 'sgd' .* choose one of: adamw, muon"),
         ("base: small.yaml\nprecision: float16\n", "precision is 'float16' .* choose one of: float32, bfloat16"),
+        ("base: small.yaml\nfrozen: [encodder]\n", "freezes encodder; choose from: encoder, decoder, cross_patch"),
         ("base: [small.yaml\n", "is not YAML"),
         ("", "is not a recipe"),
         ("base: little.yaml\n", r"There is no recipe .*little.yaml; .*paper.yaml.*small.yaml"),

@@ -211,3 +211,16 @@ def test_one_patch_can_be_learnt_by_heart(sample, recipe, tmp_path):
         trainer.step += 1
     assert dice[0] < 0.9
     assert dice[-1] > 0.98
+
+
+def test_a_frozen_encoder_is_asked_once_and_keeps_its_weights(recipe, sample, rng, tmp_path):
+    recipe = recipe(frozen=("encoder",), rounds=3)
+    trainer = Trainer(recipe, tmp_path, World(0, 1, torch.device("cpu")))
+    model, asked = trainer.model, []
+    for part in (model.encoder, model.semantics):
+        part.register_forward_hook(lambda part, *_: asked.append(part))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer.train(lambda rng, step: sample, minutes=10)
+    assert asked == [model.encoder, model.semantics] * recipe.steps
+    changed = {name.partition(".")[0] for name, tensor in model.state_dict().items() if not tensor.equal(before[name])}
+    assert changed == {"decoder"}

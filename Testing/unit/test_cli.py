@@ -15,10 +15,11 @@ import SimpleITK as sitk
 import slicerio
 
 from CTSAM3DLib import cli, pictures
+from CTSAM3DLib.bundled import bundled_models
 from CTSAM3DLib.clicks import Click, clicks_from_json, write_markups
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.models import bundled_models, load_model
+from CTSAM3DLib.models import load_model
 from CTSAM3DLib.session import Session
 from CTSAM3DLib.volume import Volume
 from training import torso

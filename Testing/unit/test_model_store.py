@@ -11,10 +11,10 @@ import torch
 
 from CTSAM3DLib import download as download_module
 from CTSAM3DLib import model_store
+from CTSAM3DLib.bundled import bundled_models
 from CTSAM3DLib.errors import Cancelled, ModelError
 from CTSAM3DLib.model.checkpoints import load
 from CTSAM3DLib.model_store import FOLDER_VARIABLE, ModelStore
-from CTSAM3DLib.models import bundled_models
 
 (NAME, BUNDLED), *_ = bundled_models().items()
 CONTENT = BUNDLED.read_bytes()

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.folding import shuffled, stacked, unshuffled
+from CTSAM3DLib.model.folding import shuffled, unshuffled
 from CTSAM3DLib.model.guidance import guidance_maps, kinship, nearness, similarity
 
 PROMPT_MAPS = 3
@@ -107,6 +107,11 @@ def guided(resized: list[Tensor], guidance: Tensor) -> list[Tensor]:
         joined.insert(0, stacked(maps, guidance))
         guidance = F.avg_pool3d(guidance, 2)
     return joined
+
+
+def stacked(*parts: Tensor) -> Tensor:
+    """The channels of all parts in the memory layout that convolutions want; left alone, a mixture would be slow."""
+    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
 class FineHead(nn.Module):

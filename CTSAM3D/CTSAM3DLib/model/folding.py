@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
-
-
-def stacked(*parts: Tensor) -> Tensor:
-    """The channels of all parts in the memory layout that convolutions want; left alone, a mixture would be slow."""
-    return torch.cat(parts, dim=1).contiguous(memory_format=torch.channels_last_3d)
 
 
 def unshuffled(x: Tensor) -> Tensor:

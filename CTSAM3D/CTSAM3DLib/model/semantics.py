@@ -14,8 +14,7 @@ from monai.networks.blocks import UnetBasicBlock, UnetOutBlock, UnetUpBlock
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.folding import unshuffled
-
-NORM = ("instance", {"affine": True})
+from CTSAM3DLib.model.unet_encoder import NORM
 
 
 class SemanticNetwork(nn.Module):
