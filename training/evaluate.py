@@ -16,27 +16,24 @@ paper is silent, this:
 - **Left out**: empty structures, and those of fewer than `--fewest-voxels`; their number is told at the end.
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
-in each process.
+in each process. Cases run in parallel on this computer (`--jobs`) or on a Dask cluster (`--scheduler`); the lines are
+the same. A case that cannot be read or segmented is listed in `results-failures.csv`, and the others go on.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import multiprocessing
-import os
+import logging
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -51,9 +48,12 @@ from CTSAM3DLib.volume import Volume
 from training.anatomy import group_of
 from training.click_simulation import Voxel, first_click, next_click
 from training.datasets import CaseRecord, read_dataset
+from training.fan_out import fan_out
 from training.methods import METHODS, Answer, AnswerT, Method, MethodChoice, Opened
 from training.metrics import dice, nsd
-from training.results import NSD_COLUMNS, Row, append, picture, read, summary
+from training.results import NSD_COLUMNS, Failure, Row, append, note_failures, picture, read, summary
+
+_logger = logging.getLogger(__name__)
 
 Key = tuple[str, str, int, int]
 """What a line of one case is known by: run, label, seed, count of clicks."""
@@ -132,6 +132,15 @@ def _figures(opened: Opened[Answer], truth: NDArray[np.bool_], answer: Answer, s
     }
 
 
+@dataclass(frozen=True)
+class Completed:
+    """What was asked of an evaluation: its lines, how many structures were too small, and the cases that failed."""
+
+    lines: pd.DataFrame
+    left_out: int
+    failures: list[Failure]
+
+
 def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: frozenset[Key]) -> CaseDone:
     """Run one method over the structures of a case, but those whose lines are all `known`. Raises CTSAM3DError."""
     method = _loaded(choice)
@@ -186,29 +195,76 @@ def _loaded(choice: MethodChoice) -> Method:
     return choice.load()
 
 
-def _share_cores(processes: int) -> None:
-    """Keep the threads of one of several processes to its share of the cores."""
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    torch.set_num_threads(threads)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+def complete(
+    output: Path,
+    choices: Sequence[MethodChoice],
+    records: Sequence[CaseRecord],
+    plan: Plan,
+    jobs: int = 1,
+    scheduler: str | None = None,
+) -> Completed:
+    """Add to the CSV what it lacks of these methods at these cases, `jobs` at a time or on a Dask cluster.
+
+    A case that cannot be read or segmented is noted beside the CSV, and the others go on.
+    Raises CTSAM3DError where nothing at all can be measured; OutputError.
+    """
+    before = read(output)
+    known = {
+        case: frozenset(zip(lines["run"], lines["label"], lines["seed"], lines["n_clicks"], strict=True))
+        for case, lines in before[before["dataset"] == plan.dataset].groupby("case")
+    }
+    tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
+    runs: set[str] = set()
+    left_out: dict[str, int] = {}
+    failures: list[Failure] = []
+    done = fan_out(evaluate_case, tasks, jobs, scheduler)
+    for (choice, record, *_), result in track(done, "evaluating", len(tasks), console=Console(stderr=True)):
+        if isinstance(result, CTSAM3DError):
+            failures.append(Failure(plan.dataset, record.case, choice.name, str(result)))
+            continue
+        runs.add(result.run)
+        left_out[record.case] = result.left_out
+        if result.rows:
+            append(output, result.rows)
+    cases = [record.case for record in records]
+    note_failures(output, failures, plan.dataset, cases, [choice.name for choice in choices])
+    if len(failures) == len(tasks):
+        raise CTSAM3DError(failures[0].reason)
+    lines = read(output)
+    asked = (
+        lines["run"].isin(runs)
+        & (lines["dataset"] == plan.dataset)
+        & lines["case"].isin(cases)
+        & (lines["label"].isin(plan.labels) | (not plan.labels))
+        & lines["n_clicks"].isin(plan.counts)
+        & (lines["seed"] < plan.seeds)
+        & (lines["gt_voxels"] >= plan.fewest_voxels)
+    )
+    if not asked.any():
+        raise CTSAM3DError(f"No structure has {plan.fewest_voxels} voxels or more; choose others.")
+    return Completed(lines[asked], sum(left_out.values()), failures)
 
 
-Task = tuple[MethodChoice, CaseRecord, Plan, frozenset[Key]]
+def chosen(records: Sequence[CaseRecord], plan: Plan, cases: Sequence[str] = (), split: str = "") -> list[CaseRecord]:
+    """The records of these cases and this split (all by default) that have a wanted label.
 
-
-def run_all(tasks: Sequence[Task], processes: int) -> Iterator[tuple[Task, CaseDone]]:
-    """Yield every task with what was done, as soon as it is; in this process when `processes` is 1."""
-    if processes == 1:
-        yield from ((task, evaluate_case(*task)) for task in tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork would inherit torch's threads in an unknown state
-    with ProcessPoolExecutor(processes, spawn, initializer=_share_cores, initargs=(processes,)) as pool:
-        futures = {pool.submit(evaluate_case, *task): task for task in tasks}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    Raises CTSAM3DError for a case, split or label that is not there.
+    """
+    if unknown := sorted(set(cases) - {record.case for record in records}):
+        raise CTSAM3DError(f"{plan.dataset} has no case {', '.join(unknown)}; see its list of cases.")
+    found = [record for record in records if (not cases or record.case in cases) and split in ("", record.split)]
+    if not found:
+        splits = ", ".join(sorted({record.split for record in records} - {""})) or "none"
+        raise CTSAM3DError(f"No chosen case of {plan.dataset} is of the split '{split}'; its splits are: {splits}.")
+    names = sorted({name for record in found for name in record.names})
+    if absent := sorted(set(plan.labels) - set(names)):
+        raise CTSAM3DError(f"No chosen case has the label {', '.join(absent)}; choose among: {', '.join(names)}.")
+    labelled = [record for record in found if _wanted(record, plan)]
+    if not labelled:
+        raise CTSAM3DError(f"No chosen case of {plan.dataset} has labels; choose other cases.")
+    if bare := [record.case for record in found if record not in labelled]:
+        _logger.warning("%s: left out, since they have none of the labels: %s", plan.dataset, ", ".join(bare))
+    return labelled
 
 
 def main(
@@ -219,60 +275,42 @@ def main(
     model: Annotated[str, typer.Option(help="A bundled model, for the method ctsam3d.")] = "ctsam3d-small",
     weights: Annotated[str | None, typer.Option(help="A file of weights instead.")] = None,
     reach: Annotated[Reach, typer.Option(help="How far a click of ctsam3d acts.")] = "structure",
+    name: Annotated[str, typer.Option(help="What the results call the data set; default its folder's name.")] = "",
     case: Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")] = None,
+    split: Annotated[str, typer.Option(help="Use only the cases of this split: train, val or test.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="Structures to use; default all. May be repeated.")] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="How many first clicks each structure gets, one after another.")
     ] = 1,
     fewest_voxels: Annotated[int, typer.Option(min=1, help="Smaller structures are left out.")] = 100,
-    processes: Annotated[int, typer.Option(min=1, help="How many cases to run at a time.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="How many cases to run at a time, on this computer.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on a Dask cluster instead: its address, like tcp://host:8786.")
+    ] = None,
     picture_file: Annotated[Path | None, typer.Option("--picture", help="Draw Dice against clicks, a PNG.")] = None,
 ) -> None:
-    """Score methods by simulated clicks, and print their mean Dice and NSD."""
+    """Score methods by simulated clicks, and print their mean Dice and NSD.
+
+    Ends with status 1 where cases failed; they are listed beside the CSV, and the same command tries them again.
+    """
     check_output(output, (".csv",))
     if picture_file is not None:
         check_output(picture_file, (".png", ".pdf", ".svg"))
-    plan = Plan(dataset.resolve().name, _counts(clicks), tuple(label or ()), seeds, fewest_voxels)
-    records = _chosen(read_dataset(dataset), case, plan)
-    choices = [MethodChoice(name, model, weights, reach) for name in dict.fromkeys(method or METHODS[:1])]
-    lines, left_out = _run(choices, records, plan, processes, output)
-    Console().print(summary(lines))
-    typer.echo(f"{left_out} structures of fewer than {fewest_voxels} voxels were left out.")
+    plan = Plan(name or dataset.resolve().name, _counts(clicks), tuple(label or ()), seeds, fewest_voxels)
+    records = chosen(read_dataset(dataset), plan, case or (), split)
+    methods = list(dict.fromkeys(method or ("ctsam3d",)))
+    if unknown := sorted(set(methods) - set(METHODS)):
+        raise CTSAM3DError(f"'{unknown[0]}' is not a method; choose among: {', '.join(METHODS)}.")
+    choices = [MethodChoice(chosen_method, model, weights, reach) for chosen_method in methods]
+    completed = complete(output, choices, records, plan, jobs, scheduler)
+    Console().print(summary(completed.lines))
+    typer.echo(f"{completed.left_out} structures of fewer than {fewest_voxels} voxels were left out.")
     if picture_file is not None:
-        picture(lines, picture_file)
-
-
-def _run(
-    choices: Sequence[MethodChoice], records: Sequence[CaseRecord], plan: Plan, processes: int, output: Path
-) -> tuple[pd.DataFrame, int]:
-    """Complete the CSV; return its lines that were asked for, and how many structures were left out."""
-    before = read(output)
-    known = {
-        case: frozenset(zip(lines["run"], lines["label"], lines["seed"], lines["n_clicks"], strict=True))
-        for case, lines in before[before["dataset"] == plan.dataset].groupby("case")
-    }
-    tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
-    runs: set[str] = set()
-    left_out: dict[str, int] = {}
-    done = run_all(tasks, min(processes, len(tasks)))
-    for (_, record, *_), result in track(done, "evaluating", len(tasks), console=Console(stderr=True)):
-        runs.add(result.run)
-        left_out[record.case] = result.left_out
-        if result.rows:
-            append(output, result.rows)
-    lines = read(output)
-    asked = (
-        lines["run"].isin(runs)
-        & (lines["dataset"] == plan.dataset)
-        & lines["case"].isin([record.case for record in records])
-        & (lines["label"].isin(plan.labels) | (not plan.labels))
-        & lines["n_clicks"].isin(plan.counts)
-        & (lines["seed"] < plan.seeds)
-        & (lines["gt_voxels"] >= plan.fewest_voxels)
-    )
-    if not asked.any():
-        raise CTSAM3DError(f"No structure has {plan.fewest_voxels} voxels or more; choose others.")
-    return lines[asked], sum(left_out.values())
+        picture(completed.lines, picture_file)
+    for failure in completed.failures:
+        typer.echo(f"{failure.case} failed for {failure.method}: {failure.reason}", err=True)
+    if completed.failures:
+        raise typer.Exit(1)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -283,21 +321,6 @@ def _counts(text: str) -> tuple[int, ...]:
     if not counts or counts[0] < 1:
         raise CTSAM3DError(f'"{text}" does not count clicks; write whole numbers from 1 on, like 1,3,5,7,9.')
     return counts
-
-
-def _chosen(records: Sequence[CaseRecord], cases: Sequence[str] | None, plan: Plan) -> list[CaseRecord]:
-    """The records of these cases (all by default) that have a wanted label."""
-    unknown = sorted(set(cases or ()) - {record.case for record in records})
-    if unknown:
-        raise CTSAM3DError(f"{plan.dataset} has no case {', '.join(unknown)}; see its list of cases.")
-    chosen = [record for record in records if not cases or record.case in cases]
-    names = sorted({name for record in chosen for name in record.names})
-    if absent := sorted(set(plan.labels) - set(names)):
-        raise CTSAM3DError(f"No chosen case has the label {', '.join(absent)}; choose among: {', '.join(names)}.")
-    chosen = [record for record in chosen if _wanted(record, plan)]
-    if not chosen:
-        raise CTSAM3DError(f"No chosen case of {plan.dataset} has labels; choose other cases.")
-    return chosen
 
 
 if __name__ == "__main__":

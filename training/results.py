@@ -1,4 +1,4 @@
-"""The long CSV of the evaluation: its columns, how cases are added to it, its table, and its picture.
+"""The long CSV of the evaluation: its columns, how cases are added to it, its failures, its table, and its picture.
 
 One line is one count of clicks at one structure of one case by one run. Columns whose sense is not plain:
 `run` is the method with all that its masks depend on (our models: name and start of the file's hash), `group` the
@@ -13,7 +13,7 @@ import csv
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -59,6 +59,40 @@ def append(path: Path, rows: Sequence[Row]) -> None:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)
+
+
+class Failure(NamedTuple):
+    """A case that a method could not be measured at, and why."""
+
+    dataset: str
+    case: str
+    method: str
+    reason: str
+
+
+def failures_file(results: Path) -> Path:
+    """Where the failures of a results file are listed."""
+    return results.with_name(f"{results.stem}-failures.csv")
+
+
+def note_failures(
+    results: Path, failures: Sequence[Failure], dataset: str, cases: Sequence[str], methods: Sequence[str]
+) -> None:
+    """List these failures beside a results file in place of earlier ones of the same runs. Raises OutputError.
+
+    There is no list where there is no failure.
+    """
+    path = failures_file(results)
+    listed = pd.DataFrame(failures, columns=list(Failure._fields))
+    if path.exists():
+        before = pd.read_csv(path, dtype=str, keep_default_na=False)
+        again = (before["dataset"] == dataset) & before["case"].isin(cases) & before["method"].isin(methods)
+        listed = pd.concat([before[~again], listed])
+    if listed.empty:
+        path.unlink(missing_ok=True)
+        return
+    with writing_whole(path) as temporary:
+        listed.to_csv(temporary, index=False)
 
 
 def summary(lines: pd.DataFrame) -> Table:

@@ -1,5 +1,6 @@
 """The protocol of the evaluation: clicks, scores, lines of the CSV, and going on where a run was cut off."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -167,8 +168,63 @@ def test_a_run_cut_off_loses_one_case_and_goes_on(dataset, tmp_path, monkeypatch
 def test_several_processes_write_the_same_lines(dataset, tmp_path):
     one, several = tmp_path / "one.csv", tmp_path / "several.csv"
     assert run(dataset, one).exit_code == 0
-    assert run(dataset, several, "--processes", "2").exit_code == 0
+    assert run(dataset, several, "--jobs", "2").exit_code == 0
     pd.testing.assert_frame_equal(without_seconds(several), without_seconds(one))
+
+
+def spoil(dataset, how):
+    """Make case "one" unusable."""
+    if how == "corrupt CT":
+        (dataset / "one.nii.gz").write_bytes(b"no CT at all")
+    elif how == "missing mask":
+        (dataset / "one-labels.nii.gz").unlink()
+    else:
+        labels = scene()[1]
+        moved = dataclasses.replace(GEOMETRY, origin=(0.0, 0.0, 0.0))
+        Volume(labels.array, moved).write(dataset / "one-labels.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("corrupt CT", "one.nii.gz"), ("missing mask", "one-labels.nii.gz"), ("other geometry", "lies on another grid")],
+)
+def test_a_case_that_cannot_be_read_is_reported_and_the_others_go_on(dataset, tmp_path, how, reason):
+    output = tmp_path / "results.csv"
+    good = [(dataset / name).read_bytes() for name in ("one.nii.gz", "one-labels.nii.gz")]
+    spoil(dataset, how)
+    done = run(dataset, output)
+    assert done.exit_code == 1
+    assert set(results.read(output)["case"]) == {"two"}
+    (failure,) = pd.read_csv(results.failures_file(output)).to_dict("records")
+    assert (failure["case"], failure["method"]) == ("one", "region-growing")
+    assert reason in failure["reason"]
+    assert failure["reason"] in done.output
+    for name, content in zip(("one.nii.gz", "one-labels.nii.gz"), good, strict=True):
+        (dataset / name).write_bytes(content)
+    assert run(dataset, output).exit_code == 0
+    assert set(results.read(output)["case"]) == {"one", "two"}
+    assert not results.failures_file(output).exists()
+
+
+def test_when_every_case_fails_the_reason_is_told(dataset, tmp_path):
+    for case in ("one", "two"):
+        (dataset / f"{case}.nii.gz").write_bytes(b"no CT at all")
+    done = run(dataset, tmp_path / "results.csv")
+    assert isinstance(done.exception, CTSAM3DError)
+    assert "one.nii.gz" in str(done.exception)
+
+
+def test_cases_are_chosen_by_their_split_and_filed_under_a_name(dataset, tmp_path):
+    description = dataset / "dataset.json"
+    entries = json.loads(description.read_text())
+    entries[1]["split"] = "test"
+    description.write_text(json.dumps(entries))
+    output = tmp_path / "results.csv"
+    assert run(dataset, output, "--split", "test", "--name", "flare22").exit_code == 0
+    lines = results.read(output)
+    assert (set(lines["case"]), set(lines["dataset"])) == ({"two"}, {"flare22"})
+    done = run(dataset, output, "--split", "val")
+    assert "its splits are: test" in str(done.exception)
 
 
 def test_the_table_and_the_picture(dataset, tmp_path):
