@@ -2,16 +2,28 @@
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.volume import Geometry, Volume
-from training.anatomy import V2
+from training.anatomy import V1, V2
 from training.datasets import read_dataset
-from training.phantom_dataset import main, write_dataset
+from training.datasets.abdomen import BTCV, FLARE22
+from training.datasets.decathlon import published_splits
+from training.layouts import (
+    LAYOUTS,
+    main,
+    write_datalist,
+    write_layout,
+    write_msd,
+    write_nnunet,
+    write_own,
+    write_totalsegmentator,
+)
 from training.phantoms import TorsoPhantom
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
@@ -55,9 +67,9 @@ def totalsegmentator(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("layout", ["own", "totalsegmentator", "nnunet", "msd"])
-def test_every_layout_gives_the_same_labels(tmp_path, cases, layout):
-    write_dataset(tmp_path, cases, layout)
+@pytest.mark.parametrize("write", [write_own, write_totalsegmentator, write_nnunet, write_msd, write_datalist])
+def test_every_described_layout_gives_the_same_labels(tmp_path, cases, write):
+    write(tmp_path, cases)
     records = read_dataset(tmp_path)
     assert [record.case for record in records] == list(cases)
     for record, written in zip(records, cases.values(), strict=True):
@@ -70,14 +82,14 @@ def test_every_layout_gives_the_same_labels(tmp_path, cases, layout):
 
 
 def test_torsos_for_trying_out_commands(tmp_path):
-    main(tmp_path, cases=2, spacing=8.0, layout="nnunet")
-    first, second = read_dataset(tmp_path)
+    main(tmp_path, cases=2, spacing=8.0, layout=["nnunet"])
+    first, second = read_dataset(tmp_path / "Dataset501_Torso")
     assert "liver" in first.labels.values()
     assert (first.label_map().array != second.label_map().array).any()
 
 
 def test_splits_of_meta_csv(tmp_path, cases):
-    write_dataset(tmp_path, cases, "totalsegmentator")
+    write_totalsegmentator(tmp_path, cases)
     assert [record.split for record in read_dataset(tmp_path)] == ["train", "val", "test"]
     (tmp_path / "meta.csv").unlink()
     assert {record.split for record in read_dataset(tmp_path)} == {""}
@@ -111,6 +123,7 @@ def test_the_broken_case_of_the_first_release_is_left_out_with_its_reason(totals
     totalsegmentator("s0865", face=slice(2, 4))
     with caplog.at_level(logging.WARNING):
         assert [record.case for record in read_dataset(folder)] == ["s0865"]
+    assert [record.defect != "" for record in read_dataset(folder, with_defects=True)] == [True, False]
     assert "s0864" in caplog.text
     assert "gzip" in caplog.text
 
@@ -128,7 +141,7 @@ def test_broken_files_are_named(totalsegmentator):
 
 
 def test_labels_on_another_grid_are_refused(tmp_path, cases):
-    write_dataset(tmp_path, cases, "msd")
+    write_msd(tmp_path, cases)
     record = read_dataset(tmp_path)[0]
     moved = Geometry(GEOMETRY.shape, (5, -3, 21), GEOMETRY.spacing, GEOMETRY.direction)
     Volume(cases["s0001"].labels, moved).write(record.label_file)
@@ -137,7 +150,7 @@ def test_labels_on_another_grid_are_refused(tmp_path, cases):
 
 
 def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, cases):
-    write_dataset(tmp_path, cases, "msd")
+    write_msd(tmp_path, cases)
     record = read_dataset(tmp_path)[0]
     volume(cases["s0001"].labels.astype(np.float32)).write(record.label_file)
     assert record.label_map().array.dtype == np.uint8
@@ -148,7 +161,7 @@ def test_labels_that_are_no_whole_numbers_are_refused(tmp_path, cases):
 
 
 def test_values_above_255_take_16_bits(tmp_path, cases):
-    write_dataset(tmp_path, cases, "own")
+    write_own(tmp_path, cases)
     record = read_dataset(tmp_path)[0]
     volume(cases["s0001"].labels.astype(np.int16) * 100).write(record.label_file)
     assert record.label_map().array.dtype == np.uint16
@@ -156,7 +169,7 @@ def test_values_above_255_take_16_bits(tmp_path, cases):
 
 
 def test_nnunet_splits_channels_and_cases_without_labels(tmp_path, cases):
-    write_dataset(tmp_path, cases, "nnunet")
+    write_nnunet(tmp_path, cases)
     (tmp_path / "splits_final.json").write_text(json.dumps([{"train": ["s0001"], "val": ["s0002"]}]))
     (tmp_path / "imagesTs").mkdir()
     for channel in (0, 1):
@@ -176,7 +189,7 @@ def test_nnunet_splits_channels_and_cases_without_labels(tmp_path, cases):
 
 
 def test_nnunet_regions_are_refused_and_ignored_voxels_have_no_name(tmp_path, cases):
-    write_dataset(tmp_path, cases, "nnunet")
+    write_nnunet(tmp_path, cases)
     description = json.loads((tmp_path / "dataset.json").read_text())
     description["labels"] = {"background": 0, "Right Kidney": 2, "ignore": 5}
     (tmp_path / "dataset.json").write_text(json.dumps(description))
@@ -188,7 +201,7 @@ def test_nnunet_regions_are_refused_and_ignored_voxels_have_no_name(tmp_path, ca
 
 
 def test_msd_test_cases_have_no_labels(tmp_path, cases):
-    write_dataset(tmp_path, cases, "msd")
+    write_msd(tmp_path, cases)
     description = json.loads((tmp_path / "dataset.json").read_text())
     description["test"] = ["./imagesTs/pancreas_9.nii.gz"]
     (tmp_path / "dataset.json").write_text(json.dumps(description))
@@ -215,13 +228,13 @@ def test_wrong_descriptions_get_one_sentence(tmp_path, content, sentence):
 
 
 def test_an_empty_folder_names_the_layouts(tmp_path):
-    with pytest.raises(VolumeError, match=r"TotalSegmentator .*, nnU-Net v2 raw .* or MSD"):
+    with pytest.raises(VolumeError, match=r"TotalSegmentator .*, nnU-Net v2 raw .* MSD .* BTCV"):
         read_dataset(tmp_path)
 
 
 def test_content_hash_follows_contents_only(tmp_path, cases):
-    write_dataset(tmp_path / "a", cases, "own")
-    write_dataset(tmp_path / "b", cases, "own")
+    write_own(tmp_path / "a", cases)
+    write_own(tmp_path / "b", cases)
     first, other = read_dataset(tmp_path / "a")[0], read_dataset(tmp_path / "a")[1]
     again = read_dataset(tmp_path / "b")[0]
     assert first.content_hash() == again.content_hash() != other.content_hash()
@@ -230,6 +243,100 @@ def test_content_hash_follows_contents_only(tmp_path, cases):
     again.label_file.unlink()
     with pytest.raises(VolumeError, match="cannot be read"):
         again.content_hash()
+
+
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory):
+    """Each layout with three small torsos, by its name."""
+    folder = tmp_path_factory.mktemp("layouts")
+    return {name: write_layout(name, folder, cases=3, spacing=10.0) for name in LAYOUTS}
+
+
+@pytest.mark.parametrize(
+    ("layout", "splits", "labels"),
+    [
+        ("own", None, None),
+        ("totalsegmentator-v1", "train val test", V1),
+        ("totalsegmentator-v2", "train val test", V2),
+        ("flare22", "test test test", FLARE22),
+        ("btcv", "test test test", BTCV),
+        ("msd-pancreas", "test train test", {1: "pancreas", 2: "cancer"}),
+        ("msd-colon", "test train test", {1: "colon cancer primaries"}),
+        ("nnunet", "train train train", None),
+        ("monai", "train val test", V2),
+    ],
+)
+def test_synthetic_data_sets(layouts, layout, splits, labels):
+    records = read_dataset(layouts[layout])
+    assert [record.split for record in records] == (splits.split() if splits else [""] * 3)
+    for record in records:
+        found = set(np.unique(record.label_map().array)) - {0}
+        assert found
+        assert found <= set(record.labels)
+        if labels is not None:
+            assert record.labels.items() <= labels.items()
+
+
+def test_synthetic_data_sets_share_no_patient(layouts):
+    hashes = {Volume.read(record.ct).content_hash for folder in layouts.values() for record in read_dataset(folder)}
+    assert len(hashes) == 3 * len(layouts)
+
+
+def test_organs_of_flare22_and_btcv_lie_where_they_should(layouts):
+    """The right kidney is value 2 in both, and on the patient's right (smaller x in LPS) of the left one."""
+    for name, left in (("flare22", 13), ("btcv", 3)):
+        label_map = read_dataset(layouts[name])[0].label_map()
+        x = {value: np.argwhere(label_map.array == value)[:, 2].mean() for value in (2, left)}
+        assert x[2] < x[left]
+
+
+def test_tumours_can_be_seen(layouts):
+    for name, value in (("msd-pancreas", 2), ("msd-colon", 1)):
+        for record in read_dataset(layouts[name]):
+            inside = Volume.read(record.ct).array[record.label_map().array == value]
+            assert len(inside) >= 3
+            assert 20 < np.median(inside) < 70
+
+
+def test_published_splits_have_the_sizes_of_fold_0():
+    found = Counter((case.split("_")[0], split) for case, split in published_splits().items())
+    sizes = {("pancreas", "val"): 28, ("pancreas", "test"): 57, ("colon", "val"): 11, ("colon", "test"): 26}
+    assert found == sizes
+
+
+def test_folds_of_a_datalist_come_before_the_published_split(tmp_path, cases):
+    write_datalist(tmp_path, {"pancreas_006": cases["s0001"], "pancreas_001": cases["s0002"]})
+    assert [record.split for record in read_dataset(tmp_path)] == ["train", "val"]
+
+
+def test_a_datalist_is_found_by_its_own_name(tmp_path, cases):
+    write_datalist(tmp_path, cases)
+    (tmp_path / "datalist.json").rename(tmp_path / "first.json")
+    assert len(read_dataset(tmp_path)) == 3
+    (tmp_path / "second.json").write_text((tmp_path / "first.json").read_text())
+    with pytest.raises(VolumeError, match=r"several datalists: first\.json, second\.json"):
+        read_dataset(tmp_path)
+    assert len(read_dataset(tmp_path / "second.json")) == 3
+
+
+def test_a_datalist_has_to_name_its_labels(tmp_path, cases):
+    write_datalist(tmp_path, cases)
+    content = json.loads((tmp_path / "datalist.json").read_text())
+    del content["label_dict"]
+    (tmp_path / "datalist.json").write_text(json.dumps(content))
+    with pytest.raises(VolumeError, match="names no labels"):
+        read_dataset(tmp_path)
+
+
+def test_btcv_is_found_from_any_of_its_folders(layouts):
+    folder = layouts["btcv"]
+    for place in (folder, folder / "RawData" / "Training"):
+        assert [record.case for record in read_dataset(place)] == ["img0001", "img0002", "img0003"]
+
+
+def test_an_unknown_layout_gets_one_sentence(tmp_path):
+    with pytest.raises(CTSAM3DError, match="no layout amos; choose among own"):
+        main(tmp_path, layout=["amos"])
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")

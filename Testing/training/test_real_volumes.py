@@ -13,7 +13,7 @@ from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.volume import Geometry, Volume
 from training import real_volumes
 from training.datasets import read_dataset
-from training.phantom_dataset import write_dataset
+from training.layouts import write_msd, write_nnunet, write_own, write_totalsegmentator
 from training.phantoms import TorsoPhantom
 from training.real_volumes import content_hash, prepare
 from training.stream import data_hash, training_records
@@ -39,9 +39,9 @@ def phantom(spacing=3.0, direction=PLAIN, offset=0, hu=40):
     return TorsoPhantom(Volume(ct, geometry), labels, NAMES)
 
 
-def records_of(folder, layout="own", **phantoms):
+def records_of(folder, write=write_own, **phantoms):
     folder.mkdir(exist_ok=True)
-    write_dataset(folder, phantoms or {"one": phantom()}, layout)
+    write(folder, phantoms or {"one": phantom()})
     return read_dataset(folder)
 
 
@@ -104,11 +104,11 @@ def test_coarser_voxels_do_not_alias(tmp_path):
     assert np.abs(liver - 200.0).max() < 40
 
 
-@pytest.mark.parametrize("layout", ["totalsegmentator", "nnunet", "msd"])
-def test_every_layout_is_prepared_alike(tmp_path, layout):
+@pytest.mark.parametrize("write", [write_totalsegmentator, write_nnunet, write_msd])
+def test_every_layout_is_prepared_alike(tmp_path, write):
     own, other = (
-        prepare(records_of(tmp_path / name, name, one=phantom()), tmp_path / "cache", 3.0)[0]
-        for name in ("own", layout)
+        prepare(records_of(tmp_path / way.__name__, way, one=phantom()), tmp_path / "cache", 3.0)[0]
+        for way in (write_own, write)
     )
     assert np.array_equal(own.ct, other.ct)
     assert own.labels.keys() == other.labels.keys() >= {"labels", "supervoxels_merged", "intensity"}
@@ -217,7 +217,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half_done(tmp_path, monkeypatch)
 
 def test_a_recipe_trains_on_train_and_val_without_its_held_out_cases(tmp_path):
     cases = {f"s{n}": phantom() for n in range(6)}
-    write_dataset(tmp_path, cases, "totalsegmentator")
+    write_totalsegmentator(tmp_path, cases)
     recipe = SimpleNamespace(held_out=("s3",), label_limit=None)
     assert [record.case for record in training_records(recipe, tmp_path)] == ["s0", "s1", "s4"]
     (tmp_path / "meta.csv").unlink()
@@ -226,7 +226,7 @@ def test_a_recipe_trains_on_train_and_val_without_its_held_out_cases(tmp_path):
 
 def test_a_recipe_learns_the_labels_up_to_its_limit(tmp_path):
     names = {1: "Left Kidney", 2: "urinary_bladder", 3: "skeletal_muscle", 4: "sternum", 5: "liver"}
-    write_dataset(tmp_path, {"one": replace(phantom(), names=names)}, "own")
+    write_own(tmp_path, {"one": replace(phantom(), names=names)})
     kept = {
         limit: training_records(SimpleNamespace(held_out=(), label_limit=limit), tmp_path) for limit in (None, 104, 107)
     }

@@ -10,7 +10,7 @@ import torch
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.volume import Geometry, Volume
-from training.phantom_dataset import write_dataset
+from training.layouts import write_own
 from training.recipe import FOLDER, Recipe, RecipeError
 from training.stream import training_records
 
@@ -118,7 +118,7 @@ def test_both_schedules(recipe):
 def test_held_out_cases_must_be_spelt_as_in_the_data(tmp_path, recipe):
     ct = Volume(np.zeros((8, 8, 8), np.int16), Geometry((8, 8, 8), (0, 0, 0), (3, 3, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
     phantom = SimpleNamespace(ct=ct, labels=np.eye(8, dtype=np.uint8)[None].repeat(8, 0), names={1: "liver"})
-    write_dataset(tmp_path, dict.fromkeys(("patient-1", "patient-2", "patient-3"), phantom))
+    write_own(tmp_path, dict.fromkeys(("patient-1", "patient-2", "patient-3"), phantom))
     with pytest.raises(RecipeError, match="has no case pateint-2, which the recipe holds out"):
         training_records(recipe(held_out=("patient-1", "pateint-2")), tmp_path)
     kept = training_records(recipe(held_out=("patient-1", "patient-2")), tmp_path)

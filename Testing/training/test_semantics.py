@@ -12,7 +12,7 @@ from CTSAM3DLib.model.checkpoints import load
 from training import semantics
 from training.anatomy import kind_of
 from training.distributed import World
-from training.phantom_dataset import write_dataset
+from training.layouts import write_own
 from training.phantoms import torso
 from training.real_volumes import AIR, Foreground, RealVolume
 from training.recipe import RecipeError
@@ -153,7 +153,7 @@ def test_from_a_data_set_to_a_model_that_training_starts_from(recipe, tmp_path, 
     recipe = recipe()
     config = tmp_path / "tiny.yaml"
     config.write_text(yaml.safe_dump({**dataclasses.asdict(recipe), "window": list(recipe.window), "held_out": []}))
-    write_dataset(tmp_path / "data", {"one": torso(0, spacing=(6, 6, 6))})
+    write_own(tmp_path / "data", {"one": torso(0, spacing=(6, 6, 6))})
     main(config, tmp_path / "data", tmp_path / "run", steps=2, workers=0)
     model = load(tmp_path / "run/model.safetensors").network
     assert model.config == recipe.build_network().config

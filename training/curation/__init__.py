@@ -1,0 +1,1 @@
+"""TotalSeg++ out of TotalSegmentator: the steps of `training.curate`."""
