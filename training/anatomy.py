@@ -30,6 +30,12 @@ V2: dict[int, str] = dict(
 )
 """Index to name of TotalSegmentator's second data set, 1 to 117."""
 
+EXTENDED: dict[int, str] = {
+    **TOTALSEG_PLUS_PLUS,
+    **dict(enumerate(_TABLE["only_in_v2"], start=len(TOTALSEG_PLUS_PLUS) + 1)),
+}
+"""TotalSeg++ and, from 108 on, what only TotalSegmentator's second data set has: values of the maps that we curate."""
+
 TISSUE_TYPES: dict[int, str] = {1: "subcutaneous_fat", 2: "visceral_fat", 3: "skeletal_muscle"}
 """Index to name of TotalSegmentator's task of that name, in TotalSeg++ names."""
 
@@ -42,6 +48,12 @@ def index_of(name: str) -> int | None:
 def group_of(name: str) -> str:
     """The group of Fig. 3 that a TotalSeg++ name belongs to; "" for any other."""
     return next((group for group, members in GROUPS.items() if name in members), "")
+
+
+def category_of(name: str) -> str:
+    """One of the 12 categories of the supplement: a group of Fig. 3, or one of the three curated tissues by itself."""
+    group = group_of(name)
+    return name if group == "Curated" else group
 
 
 def kind_of(name: str) -> str:

@@ -101,8 +101,13 @@ def read_labels(path: Path, ct: Volume) -> Volume:
     labels = Volume.read(path)
     if not labels.geometry.is_close(ct.geometry, SAME_GRID_MM):
         raise VolumeError(f"{path} lies on another grid than its CT; resample it onto the CT's.")
+    return Volume(whole_numbers(labels, path).array, ct.geometry, labels.name)
+
+
+def whole_numbers(labels: Volume, path: Path) -> Volume:
+    """Return a label map as uint8 or uint16. Raises VolumeError, naming its file, where it holds what is no label."""
     low, high = labels.array.min(), labels.array.max()
     whole = labels.array.astype(np.min_scalar_type(int(high))) if 0 <= low <= high <= 65535 else None
     if whole is None or not np.array_equal(whole, labels.array):
         raise VolumeError(f"{path} holds values from {low:g} to {high:g} that are not all labels; give whole numbers.")
-    return Volume(whole, ct.geometry, labels.name)
+    return Volume(whole, labels.geometry, labels.name)
