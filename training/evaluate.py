@@ -13,6 +13,8 @@ paper is silent, this:
   voxel in the order z, y, x.
 - **No error left**: no click is made, and the scores are carried forward.
 - **All clicks up to the largest N** are made; scores are taken and written at the N asked for.
+- **Systems that work slice by slice** get N clicks in each axial slice of the structure, automatic ones none
+  (`training.comparisons.prompting`); structures that an automatic one does not know have no line.
 - **Left out**: empty structures, and those of fewer than `--fewest-voxels`; their number is told at the end.
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
@@ -25,6 +27,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -47,6 +50,8 @@ from CTSAM3DLib.session import Reach
 from CTSAM3DLib.volume import Volume
 from training.anatomy import group_of
 from training.click_simulation import Voxel, first_click, next_click
+from training.comparisons.comparison import SystemSettings
+from training.comparisons.prompting import Prompted, answer_once, simulate_by_slice
 from training.datasets import CaseRecord, read_dataset
 from training.fan_out import fan_out
 from training.methods import METHODS, Answer, AnswerT, Method, MethodChoice, Opened
@@ -79,6 +84,8 @@ class CaseDone:
     run: str
     rows: list[Row]
     left_out: int
+    unknown: tuple[str, ...] = ()
+    """The structures that an automatic method does not know."""
 
 
 def simulate(
@@ -107,7 +114,7 @@ def click_through(
     opened: Opened[Answer], truth: NDArray[np.bool_], counts: Sequence[int], rng: np.random.Generator
 ) -> Iterator[Row]:
     """The figures at each of the rising `counts` of clicks, the first click drawn by `rng`."""
-    answers = simulate(opened, truth, first_click(truth, rng), counts[-1])
+    answers = _answers(opened, truth, counts[-1], rng)
     latest = next(answers)
     clicked = True
     for count in range(1, counts[-1] + 1):
@@ -118,8 +125,19 @@ def click_through(
         clicked, latest = following is not None, following or latest
 
 
+def _answers(
+    opened: Opened[Answer], truth: NDArray[np.bool_], clicks: int, rng: np.random.Generator
+) -> Iterator[tuple[Answer, float, float]]:
+    """The method's answers to the clicks of its kind."""
+    if isinstance(opened, Prompted) and opened.prompting == "none":
+        return answer_once(opened, truth)
+    if isinstance(opened, Prompted) and opened.prompting == "slice":
+        return simulate_by_slice(opened, truth, rng, clicks)
+    return simulate(opened, truth, first_click(truth, rng), clicks)
+
+
 def _figures(opened: Opened[Answer], truth: NDArray[np.bool_], answer: Answer, score: float, seconds: float) -> Row:
-    geometry, last = opened.geometry, answer.clicks[-1]
+    geometry, last = opened.geometry, answer.clicks[-1] if answer.clicks else None
     distances = nsd(truth, np.asarray(answer.mask.array, bool), geometry.spacing[::-1])
     return {
         "dsc": round(score, 5),
@@ -127,8 +145,8 @@ def _figures(opened: Opened[Answer], truth: NDArray[np.bool_], answer: Answer, s
         "seconds": round(seconds, 4),
         "n_patches": "" if answer.patches is None else len(answer.patches),
         "quality": "" if answer.quality is None else round(answer.quality, 4),
-        "click_ijk": " ".join(str(int(index)) for index in np.rint(geometry.to_ijk(last.position))),
-        "click_sign": "+" if last.positive else "-",
+        "click_ijk": last and " ".join(str(int(index)) for index in np.rint(geometry.to_ijk(last.position))),
+        "click_sign": last and ("+" if last.positive else "-"),
     }
 
 
@@ -155,11 +173,16 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
     opened: Opened[Answer] | None = None
     mm3 = float(np.prod(ct.geometry.spacing))
     rows: list[Row] = []
+    unknown: list[str] = []
     for (part, value, name), seed in itertools.product(large, range(plan.seeds)):
         counts = [count for count in plan.counts if (method.run, name, seed, count) not in known]
         if not counts:
             continue
         opened = opened or method.open(ct)
+        subject = opened.structure(name) if isinstance(opened, Prompted) else opened
+        if subject is None:
+            unknown.append(name)
+            continue
         voxels = sizes[part][value]
         of_structure = {
             **{"run": method.run, "method": method.name, "dataset": plan.dataset, "split": record.split},
@@ -167,8 +190,8 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
             **{"gt_voxels": voxels, "gt_mm3": round(voxels * mm3, 1)},
         }
         rng = np.random.default_rng([seed, zlib.crc32(f"{record.case}/{name}".encode())])
-        rows += [{**of_structure, **line} for line in click_through(opened, maps[part].array == value, counts, rng)]
-    return CaseDone(method.run, rows, len(_wanted(record, plan)) - len(large))
+        rows += [{**of_structure, **line} for line in click_through(subject, maps[part].array == value, counts, rng)]
+    return CaseDone(method.run, rows, len(_wanted(record, plan)) - len(large), tuple(dict.fromkeys(unknown)))
 
 
 def _wanted(record: CaseRecord, plan: Plan) -> list[tuple[str, int, str]]:
@@ -216,6 +239,7 @@ def complete(
     tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
     runs: set[str] = set()
     left_out: dict[str, int] = {}
+    unknown: dict[str, set[str]] = {}
     failures: list[Failure] = []
     done = fan_out(evaluate_case, tasks, jobs, scheduler)
     for (choice, record, *_), result in track(done, "evaluating", len(tasks), console=Console(stderr=True)):
@@ -224,12 +248,16 @@ def complete(
             continue
         runs.add(result.run)
         left_out[record.case] = result.left_out
+        unknown.setdefault(result.run, set()).update(result.unknown)
         if result.rows:
             append(output, result.rows)
     cases = [record.case for record in records]
     note_failures(output, failures, plan.dataset, cases, [choice.name for choice in choices])
     if len(failures) == len(tasks):
         raise CTSAM3DError(failures[0].reason)
+    for run, names in unknown.items():
+        if names:
+            _logger.warning("%s does not know: %s", run, ", ".join(sorted(names)))
     lines = read(output)
     asked = (
         lines["run"].isin(runs)
@@ -241,7 +269,7 @@ def complete(
         & (lines["gt_voxels"] >= plan.fewest_voxels)
     )
     if not asked.any():
-        raise CTSAM3DError(f"No structure has {plan.fewest_voxels} voxels or more; choose others.")
+        raise CTSAM3DError(f"No known structure has {plan.fewest_voxels} voxels or more; choose others.")
     return Completed(lines[asked], sum(left_out.values()), failures)
 
 
@@ -273,7 +301,9 @@ def main(
     clicks: Annotated[str, typer.Option(help="Counts of clicks to score, with commas.")] = "1,3,5,7,9",
     method: Annotated[list[str] | None, typer.Option(help=f"{', '.join(METHODS)}; may be repeated.")] = None,
     model: Annotated[str, typer.Option(help="A bundled model, for the method ctsam3d.")] = "ctsam3d-small",
-    weights: Annotated[str | None, typer.Option(help="A file of weights instead.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="A file of weights instead; of a comparison system, its weights or 'fresh'.")
+    ] = None,
     reach: Annotated[Reach, typer.Option(help="How far a click of ctsam3d acts.")] = "structure",
     name: Annotated[str, typer.Option(help="What the results call the data set; default its folder's name.")] = "",
     case: Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")] = None,
@@ -288,6 +318,15 @@ def main(
         str | None, typer.Option(help="Run on a Dask cluster instead: its address, like tcp://host:8786.")
     ] = None,
     picture_file: Annotated[Path | None, typer.Option("--picture", help="Draw Dice against clicks, a PNG.")] = None,
+    python: Annotated[str, typer.Option(help="The Python of a comparison system's environment.")] = sys.executable,
+    clone: Annotated[str | None, typer.Option(help="A comparison system's repository, where it needs one.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where a comparison system works; CUDA if it is found.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="A further choice of a comparison system, NAME=VALUE; may be repeated.")
+    ] = None,
+    silence: Annotated[
+        float, typer.Option(help="Seconds that a comparison system may say nothing before it is ended.")
+    ] = 900,
 ) -> None:
     """Score methods by simulated clicks, and print their mean Dice and NSD.
 
@@ -301,7 +340,8 @@ def main(
     methods = list(dict.fromkeys(method or ("ctsam3d",)))
     if unknown := sorted(set(methods) - set(METHODS)):
         raise CTSAM3DError(f"'{unknown[0]}' is not a method; choose among: {', '.join(METHODS)}.")
-    choices = [MethodChoice(chosen_method, model, weights, reach) for chosen_method in methods]
+    settings = SystemSettings(python, clone, device, _options(option or ()), silence)
+    choices = [MethodChoice(chosen_method, model, weights, reach, settings) for chosen_method in methods]
     completed = complete(output, choices, records, plan, jobs, scheduler)
     Console().print(summary(completed.lines))
     typer.echo(f"{completed.left_out} structures of fewer than {fewest_voxels} voxels were left out.")
@@ -311,6 +351,13 @@ def main(
         typer.echo(f"{failure.case} failed for {failure.method}: {failure.reason}", err=True)
     if completed.failures:
         raise typer.Exit(1)
+
+
+def _options(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = [text.partition("=") for text in texts]
+    if wrong := [text for text, (name, sign, _) in zip(texts, pairs, strict=True) if not (name and sign)]:
+        raise CTSAM3DError(f'"{wrong[0]}" is not an option; write NAME=VALUE, like window=40,400.')
+    return tuple((name, value) for name, _, value in pairs)
 
 
 def _counts(text: str) -> tuple[int, ...]:

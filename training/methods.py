@@ -7,8 +7,9 @@ does. `Session` and its `Result` therefore fit as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence, Sized
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Protocol, TypeVar, cast
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import CTSAM3DError
@@ -16,8 +17,13 @@ from CTSAM3DLib.geometry import Geometry
 from CTSAM3DLib.model.checkpoints import TrainedModel
 from CTSAM3DLib.session import Reach, Result, Segmenter, Session
 from CTSAM3DLib.volume import Volume
+from training.comparisons.comparison import Comparison, SystemSettings
+from training.comparisons.systems import SYSTEMS
 
-METHODS = ("ctsam3d", "region-growing", "random-walker", "grow-cut")
+BASELINES = {"region-growing": "RegionGrowing", "random-walker": "RandomWalker", "grow-cut": "GrowCut"}
+"""Name and class of the methods in `training.baselines`, each in a file of its name."""
+
+METHODS = ("ctsam3d", *BASELINES, *SYSTEMS)
 
 
 class Answer(Protocol):
@@ -71,39 +77,30 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method by name, and for our own model its weights and reach; it can be sent to another process."""
+    """A method by name, with its weights, and for our own model its reach; it can be sent to another process."""
 
     name: str
     model: str = "ctsam3d-small"
     weights: str | None = None
     reach: Reach = "structure"
+    settings: SystemSettings = field(default_factory=SystemSettings)
+    """How a comparison system is installed."""
 
     def load(self) -> Method:
         """The method, ready for work. Raises ModelError, and CTSAM3DError where its package is not installed."""
         if self.name == "ctsam3d":
             return OwnModel(Segmenter.load(self.model, self.weights), self.reach)
-        if self.name not in METHODS:
+        if self.name in SYSTEMS:
+            return Comparison(SYSTEMS[self.name], self.weights, self.settings)
+        if self.name not in BASELINES:
             raise CTSAM3DError(f"'{self.name}' is not a method; choose one of: {', '.join(METHODS)}.")
-        try:
-            return self._baseline()
+        try:  # imported when asked for, since each needs a package that the others do not
+            module = import_module(f"training.baselines.{self.name.replace('-', '_')}")
         except ImportError as error:
             raise CTSAM3DError(
                 f"{self.name} needs {error.name}, which is missing; install it by: pip install 'ctsam3d[training]'."
             ) from error
-
-    def _baseline(self) -> Method:
-        """Imported when asked for, since each needs a package that the others do not."""
-        if self.name == "region-growing":
-            from training.baselines.region_growing import RegionGrowing
-
-            return RegionGrowing()
-        if self.name == "random-walker":
-            from training.baselines.random_walker import RandomWalker
-
-            return RandomWalker()
-        from training.baselines.grow_cut import GrowCut
-
-        return GrowCut()
+        return cast("Method", getattr(module, BASELINES[self.name])())
 
 
 def run_name(model: TrainedModel, reach: Reach = "structure") -> str:

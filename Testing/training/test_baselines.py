@@ -8,7 +8,7 @@ from CTSAM3DLib.errors import ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.geometry import Geometry
 from CTSAM3DLib.volume import Volume
 from training.baselines.region import INSIDE, OUTSIDE, around
-from training.methods import METHODS, MethodChoice
+from training.methods import BASELINES, MethodChoice
 from training.metrics import dice
 
 SHAPE = (30, 70, 80)
@@ -41,7 +41,7 @@ def click(z, y, x, positive=True):
     return Click(tuple(geometry().to_lps((x, y, z))), positive)
 
 
-@pytest.fixture(params=METHODS[1:])
+@pytest.fixture(params=BASELINES)
 def baseline(request):
     if request.param == "grow-cut":
         pytest.importorskip("slicer", reason="slicer-core is not installed")

@@ -252,7 +252,7 @@ def test_the_mean_by_label_weighs_labels_alike():
         (["--label", "lung"], "label lung"),
         (["--method", "guessing"], "'guessing' is not a method"),
         (["--clicks", "1,x"], "does not count clicks"),
-        (["--label", "speck"], "No structure has 100 voxels"),
+        (["--label", "speck"], "No known structure has 100 voxels"),
     ],
 )
 def test_what_is_not_there_is_named(dataset, tmp_path, arguments, message):

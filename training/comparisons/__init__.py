@@ -1,0 +1,5 @@
+"""Systems of others to compare with, each in an environment of its own.
+
+The evaluation speaks with a worker (`workers/`) in another process, so that a system needs nothing of ours and we
+nothing of its. `systems.yaml` lists them, `docs/comparisons.md` says how each is installed and what was run.
+"""

@@ -1,0 +1,158 @@
+"""The worker's side of the protocol.
+
+Requests are lines of JSON on standard input, and every one is answered by a line on standard output; arrays travel as
+.npy files in a folder that both sides know. Whatever a package prints goes to standard error.
+
+| request | what it holds | answer |
+| --- | --- | --- |
+| `start` | `folder`, and the fields of `Settings` | `weights`, `classes` |
+| `volume` | `file` of HU, `spacing` in mm | – |
+| `click` | `voxel`, `positive` | – |
+| `mask` | `structure`, a name or null | `file` of 0 and 1 |
+| `reset` | takes all clicks back | – |
+
+`{"progress": 0.4}` may precede an answer any number of times; `{"error": "a sentence"}` stands in place of one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+Voxel = tuple[int, int, int]
+"""z, y, x."""
+Spacing = tuple[float, float, float]
+"""Millimetres in z, y, x."""
+
+FRESH = "fresh"
+"""Asks for random weights, to try a system out; its masks then mean nothing."""
+
+
+class Refusal(Exception):  # noqa: N818 - a sentence for the user, not a defect
+    """A system cannot be used as it was asked to be; the message is one sentence that names the mend."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a user wants a system to be set up."""
+
+    weights: str | None = None
+    """A file or folder, FRESH, or None for what the system brings along itself."""
+    clone: str | None = None
+    """A folder with the system's repository, for systems that are no package."""
+    device: str | None = None
+    """As PyTorch names it; CUDA where it is found by default."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Further choices, which each system lists in its `OPTIONS`."""
+
+
+class System(ABC):
+    """A comparison system: one volume at a time, and clicks in it."""
+
+    OPTIONS: ClassVar[Mapping[str, str]] = {}
+    """The names of its further choices, and what each is by default."""
+
+    def __init__(self, settings: Settings) -> None:
+        if unknown := sorted(set(settings.options) - set(self.OPTIONS)):
+            raise Refusal(f"it has no option {', '.join(unknown)}; it has: {', '.join(self.OPTIONS) or 'none'}.")
+        self.settings = settings
+        self.option = {**self.OPTIONS, **settings.options}
+        self.weights = ""
+        """What tells its weights from others, such as the start of a hash."""
+        self.classes: tuple[str, ...] = ()
+        """The structures it knows by name, for systems without clicks."""
+        self.progress: Callable[[float], None] = lambda share: None
+        """Tells the share 0..1 of the current request that is done."""
+
+    @abstractmethod
+    def set_volume(self, hu: np.ndarray, spacing: Spacing) -> None:
+        """Take a CT; (z, y, x), HU; all clicks are gone."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Take all clicks back."""
+
+    @abstractmethod
+    def click(self, voxel: Voxel, positive: bool) -> None:
+        """Take one more click."""
+
+    @abstractmethod
+    def mask(self, structure: str | None) -> np.ndarray:
+        """The mask of all clicks so far, or of a structure by its name; (z, y, x), not 0 inside."""
+
+
+def serve(make: Callable[[Settings], System]) -> None:
+    """Answer requests until standard input ends."""
+    channel = _Channel()
+    session: _Session | None = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "start":
+                session = _Session(make, request, channel)
+                answer: dict[str, Any] = {
+                    "weights": session.system.weights,
+                    "classes": list(session.system.classes),
+                }
+            else:
+                assert session is not None
+                answer = session.answer(request)
+        except Refusal as refusal:
+            answer = {"error": str(refusal)}
+        except Exception as error:  # whatever a foreign package raises is told to the evaluation, which goes on
+            traceback.print_exc()
+            answer = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".") + "."}
+        channel.say(answer)
+
+
+class _Session:
+    """A system at work."""
+
+    def __init__(self, make: Callable[[Settings], System], request: Mapping[str, Any], channel: _Channel) -> None:
+        self._folder = Path(request["folder"])
+        names = ("weights", "clone", "device", "options")
+        self.system = make(Settings(**{name: request[name] for name in names}))
+        self.system.progress = lambda share: channel.say({"progress": share})
+        self._shape: tuple[int, ...] = ()
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Do what is asked."""
+        if request["do"] == "volume":
+            hu = np.load(self._folder / request["file"])
+            self._shape = hu.shape
+            z, y, x = request["spacing"]
+            self.system.set_volume(hu, (z, y, x))
+        elif request["do"] == "click":
+            z, y, x = request["voxel"]
+            self.system.click((z, y, x), request["positive"])
+        elif request["do"] == "reset":
+            self.system.reset()
+        elif request["do"] == "mask":
+            mask = np.asarray(self.system.mask(request["structure"])) != 0
+            if mask.shape != self._shape:
+                raise ValueError(f"the mask has the shape {mask.shape}, the volume {self._shape}")
+            np.save(self._folder / "mask.npy", mask.astype(np.uint8))
+            return {"file": "mask.npy"}
+        return {}
+
+
+class _Channel:
+    """Standard output, kept for answers: what else is written there from now on goes to standard error."""
+
+    def __init__(self) -> None:
+        self._output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+
+    def say(self, content: Mapping[str, Any]) -> None:
+        self._output.write(json.dumps(content) + "\n")
+        self._output.flush()

@@ -1,0 +1,68 @@
+"""Where a system's weights come from: a file of the user's, or a random start that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .serve import FRESH, Refusal, Settings
+
+
+def device_of(settings: Settings) -> torch.device:
+    """The device that was asked for, CUDA where it is found by default."""
+    return torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def chosen(settings: Settings, what: str) -> Path | None:
+    """The user's weights, or None for a random start from seed 0. Raises Refusal where there is neither.
+
+    `what` tells the user which file or folder is meant.
+    """
+    if settings.weights is None:
+        raise Refusal(f"it needs {what}; give it by --weights, or --weights {FRESH} for random ones that mean nothing.")
+    if settings.weights == FRESH:
+        random.seed(0)
+        np.random.seed(0)
+        torch.manual_seed(0)
+        return None
+    path = Path(settings.weights)
+    if not path.exists():
+        raise Refusal(f"{path} does not exist; give {what} by --weights.")
+    return path
+
+
+def identity(path: Path | None) -> str:
+    """The start of the SHA-256 of a file, or of all files of a folder; FRESH for None."""
+    if path is None:
+        return FRESH
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            for block in iter(lambda: opened.read(2**20), b""):
+                digest.update(block)
+    return digest.hexdigest()[:8]
+
+
+def load_into(module: torch.nn.Module, path: Path | None, key: str | None = None, prefix: str = "") -> None:
+    """Fill a network with the tensors of a file, if one is given; all must be there and none be left over.
+
+    `key` names the part of the file that holds them, where it has parts; `prefix` what their names begin with.
+    Raises Refusal where they do not fit.
+    """
+    if path is None:
+        return
+    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    if key is not None and key in content:
+        content = content[key]
+    tensors = {name[len(prefix) :] if name.startswith(prefix) else name: value for name, value in content.items()}
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise Refusal(f"{path} does not fit this network ({reason[:160]}); give another file by --weights.") from error
