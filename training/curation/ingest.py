@@ -39,6 +39,8 @@ def ingest(record: CaseRecord) -> Ingested:
     """
     if record.defect:
         raise Defect(f"{record.case} is known not to be usable: {record.defect}.", str(record.ct))
+    if record.labels and not set(record.labels.values()) & set(_VALUES):
+        raise Defect(f"{record.case} has no label that TotalSeg++ knows; rename its labels.", str(record.ct))
     ct = _read_ct(record)
     notes: list[str] = []
     if record.label_file:

@@ -34,7 +34,8 @@ def merge(labels: np.ndarray, tissues: np.ndarray, body: np.ndarray) -> np.ndarr
 def clean_up(hu: np.ndarray, merged: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Return the merged labels without small islands of tissues, and with gaps between tissue and own labels filled.
 
-    A gap is filled by the nearest tissue that its HU can be, within `GAP_MM`. Own labels neither lose nor gain a voxel. All arrays are (z, y, x), the spacing in mm too.
+    A gap is filled by the nearest tissue that its HU can be, within `GAP_MM`. Own labels neither lose nor gain a voxel.
+    All arrays are (z, y, x), the spacing in mm too.
     """
     cleaned = merged.copy()
     fewest = max(2, round(SMALLEST_ML * 1000 / np.prod(spacing)))

@@ -20,7 +20,7 @@ class PrecomputedTissues:
 
     folder: Path
     made_by: str = "masks made before"
-    notice: str = "The licence of the masks of tissues holds for them."
+    notice: str = "tissues: the licence of their masks"
 
     def file_for(self, case: str) -> Path:
         """Return the file of a case. Raises Defect where there is none."""

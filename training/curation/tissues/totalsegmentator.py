@@ -29,7 +29,7 @@ class TotalSegmentatorTissues:
     """The task at 1.5 mm, on a GPU where there is one. Raises CTSAM3DError where the package is not installed."""
 
     license_number: str | None = field(default=None, repr=False)
-    notice: str = "The tissues were made with a TotalSegmentator licence; without a commercial one, non-commercially."
+    notice: str = "tissues: non-commercial, unless the licence key of TotalSegmentator is a commercial one"
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("totalsegmentator") is None:

@@ -1,0 +1,80 @@
+"""The audit log: who decided what on which case, and when. It is only ever added to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import CTSAM3DError
+
+Action = Literal["accepted", "edited", "rejected"]
+OPEN = "open"
+"""The status of a case on which nobody has decided."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of the log.
+
+    Attributes:
+        when: UTC, ISO 8601.
+        reason: why a case was rejected; may be empty.
+        file, file_hash: what was imported, and its sha256.
+        before, after: sha256 of the label files that were valid before and since.
+        changed: label to voxels that it gained and lost, [gained, lost].
+
+    """
+
+    when: str
+    who: str
+    case: str
+    action: Action
+    before: str
+    after: str
+    reason: str = ""
+    file: str = ""
+    file_hash: str = ""
+    changed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AuditLog:
+    """A file of JSON lines."""
+
+    path: Path
+
+    def decisions(self) -> list[Decision]:
+        """All of them, the oldest first. Raises CTSAM3DError where a line is none."""
+        if not self.path.is_file():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        try:
+            return [Decision(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise CTSAM3DError(f"{self.path} has a line that is no decision ({error}); restore the file.") from error
+
+    def add(self, decision: Decision) -> None:
+        """Add a line, whole or not at all. Raises OutputError."""
+        text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+        with writing_whole(self.path) as temporary:
+            temporary.write_text(f"{text}{json.dumps(asdict(decision))}\n", encoding="utf-8")
+
+    def states(self) -> dict[str, ReviewState]:
+        """The state of every case that somebody has decided on."""
+        found: dict[str, ReviewState] = {}
+        for decision in self.decisions():
+            edits = found[decision.case].edits if decision.case in found else 0
+            found[decision.case] = ReviewState(decision.action, edits + (decision.action == "edited"))
+        return found
+
+
+@dataclass(frozen=True)
+class ReviewState:
+    """What was last decided on a case, and how often it was edited."""
+
+    status: str = OPEN
+    edits: int = 0

@@ -1,0 +1,115 @@
+"""One case from its data set into the curated folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from CTSAM3DLib.volume import Volume
+from training import anatomy
+from training.curation.body import body_of, in_body
+from training.curation.defects import Defect, blaming
+from training.curation.folder import CuratedCase, CuratedFolder, file_hash
+from training.curation.ingest import ingest
+from training.curation.merge import clean_up, doubtful, merge
+from training.curation.orient import to_rai
+from training.curation.overlay import draw_overlay
+from training.curation.scene import write_scene
+from training.curation.tissues import TissueProvider
+from training.datasets.records import CaseRecord
+from training.real_volumes import content_hash
+
+CURATION = "1"
+"""Raise whenever a case would come out differently, so that what was curated before is done again."""
+
+
+def curate_case(record: CaseRecord, root: Path, provider: TissueProvider, reviewed: bool = False) -> CuratedCase:
+    """Curate a case unless that is done already; what somebody has reviewed is left as it is.
+
+    Raises Defect where the case cannot be used, OutputError where the folder cannot be written.
+    """
+    folder = CuratedFolder(root)
+    before = folder.done(record.case)
+    if before and reviewed:
+        return before
+    key = _key(record, folder, provider)
+    if before and before.key == key:
+        return before
+    if before:
+        _give_up(folder, before)
+    source = ingest(record)
+    ct, own = to_rai(source.ct), to_rai(source.labels, labels=True)
+    hu, spacing = ct.array, ct.geometry.spacing[::-1]
+    body = body_of(hu, own.array, spacing)
+    merged = merge(own.array, provider.tissues(record.case, ct, own).array, body)
+    labels = Volume(clean_up(hu, merged, body, spacing), ct.geometry, record.case)
+    counted = in_body(hu, body)
+    curated = CuratedCase(
+        case=record.case,
+        key=key,
+        split=record.split,
+        source=record.source,
+        licence="; ".join(filter(None, (record.licence, provider.notice))),
+        labels_made_by=f"{record.labels_made_by or 'not said'}; tissues: {provider.made_by}",
+        labelled_before=int(np.count_nonzero(own.array[counted])),
+        labelled_merged=int(np.count_nonzero(merged[counted])),
+        notes=source.notes,
+        **measured(hu, labels.array, body),
+    )
+    ct.write(folder.ct(record.case))
+    labels.write(folder.labels(record.case))
+    folder.scene(record.case).parent.mkdir(exist_ok=True)
+    draw(folder, curated, ct, labels, body)
+    write_scene(labels, folder.ct(record.case), folder.segmentation(record.case), folder.scene(record.case))
+    curated = dataclasses.replace(curated, segmentation_hash=file_hash(folder.segmentation(record.case)))
+    folder.write_done(curated)
+    return curated
+
+
+def measured(hu: np.ndarray, labels: np.ndarray, body: np.ndarray) -> dict[str, Any]:
+    """Return the figures of a CuratedCase that depend on its labels as they are now; arrays are (z, y, x)."""
+    counted = in_body(hu, body)
+    sizes = np.bincount(labels.ravel(), minlength=max(anatomy.EXTENDED) + 1)
+    return {
+        "body_voxels": int(np.count_nonzero(counted)),
+        "labelled_after": int(np.count_nonzero(labels[counted])),
+        "doubtful_voxels": int(np.count_nonzero(doubtful(hu, labels))),
+        "voxels": {name: int(sizes[value]) for value, name in anatomy.EXTENDED.items() if sizes[value]},
+    }
+
+
+def draw(
+    folder: CuratedFolder, curated: CuratedCase, ct: Volume, labels: Volume, body: np.ndarray, edit: int = 0
+) -> None:
+    """Write the picture of a case as curated, or of an edit of it."""
+    titles = (
+        f"{curated.case}, own labels: {curated.ratio_before:.1%} of the body",
+        f"{'edited' if edit else 'curated'}: {curated.ratio_after:.1%}, {curated.doubtful_voxels} voxels in doubt",
+    )
+    doubt = doubtful(ct.array, labels.array)
+    path = folder.overlay(curated.case, edit)
+    draw_overlay(path, ct.array, labels.array, doubt, body, ct.geometry.spacing[::-1], titles)
+
+
+def _give_up(folder: CuratedFolder, curated: CuratedCase) -> None:
+    """Forget a case that is to be curated again. Raises Defect where work of a person's would be lost by it."""
+    if folder.was_edited(curated):
+        path = folder.segmentation(curated.case)
+        raise Defect(
+            f"{curated.case} has to be curated again, but {path} was edited; import or delete that first.",
+            str(path),
+        )
+    folder.figures(curated.case).unlink()
+
+
+def _key(record: CaseRecord, folder: CuratedFolder, provider: TissueProvider) -> str:
+    """The hash of all that the curated case depends on."""
+    read = dataclasses.replace(record, tissue_file=provider.file_for(record.case))
+    with blaming(record.ct):
+        content = content_hash(read, folder.root / "cases")
+    names = sorted(record.labels.items())
+    return hashlib.sha256(repr((CURATION, provider.made_by, record.split, names, content)).encode()).hexdigest()
