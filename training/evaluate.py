@@ -1,21 +1,9 @@
 """Measure methods as a user would meet them: simulated clicks, whole structures, on the CT's own grid.
 
 `python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
-a data set and writes a long CSV (`training.results` names its columns). The protocol is the paper's, and where the
-paper is silent, this:
-
-- **First click**: uniform over the voxels of the structure. It depends on the case, the label and the seed alone, so
-  every method gets the same one.
-- **Next click**: the deepest point of the method's own error. False negatives and false positives are measured apart
-  by the Euclidean distance, in mm on the CT's own grid, to the nearest voxel that is not in their set; what lies
-  beyond the CT is not. The greatest distance in either set wins and gives the sign. There is no connectivity: it is
-  the deepest point of all error, not that of the largest component. Ties go to the false negatives, then to the first
-  voxel in the order z, y, x.
-- **No error left**: no click is made, and the scores are carried forward.
-- **All clicks up to the largest N** are made; scores are taken and written at the N asked for.
-- **Systems that work slice by slice** get N clicks in each axial slice of the structure, automatic ones none
-  (`training.comparisons.prompting`); structures that an automatic one does not know have no line.
-- **Left out**: empty structures, and those of fewer than `--fewest-voxels`; their number is told at the end.
+a data set and writes a long CSV (`training.results` names its columns), by the protocol of `training.protocol`. Empty
+structures and those of fewer than `--fewest-voxels` are left out, and their number is told at the end; so are those
+that an automatic method does not know.
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
 in each process. Cases run in parallel on this computer (`--jobs`) or on a Dask cluster (`--scheduler`); the lines are
@@ -28,9 +16,7 @@ import functools
 import itertools
 import logging
 import sys
-import time
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -38,25 +24,22 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
 from CTSAM3DLib.atomic import check_output
 from CTSAM3DLib.cli import run_command
-from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.session import Reach
 from CTSAM3DLib.volume import Volume
 from training.anatomy import group_of
-from training.click_simulation import Voxel, first_click, next_click
 from training.comparisons.comparison import SystemSettings
-from training.comparisons.prompting import Prompted, answer_once, simulate_by_slice
+from training.comparisons.prompting import Prompted
 from training.datasets import CaseRecord, read_dataset
 from training.fan_out import fan_out
-from training.methods import METHODS, Answer, AnswerT, Method, MethodChoice, Opened
-from training.metrics import dice, nsd
-from training.results import NSD_COLUMNS, Failure, Row, append, note_failures, picture, read, summary
+from training.methods import METHODS, Answer, Method, MethodChoice, Opened
+from training.protocol import click_rng, click_through
+from training.results import Failure, Row, append, note_failures, picture, read, summary
 
 _logger = logging.getLogger(__name__)
 
@@ -86,68 +69,6 @@ class CaseDone:
     left_out: int
     unknown: tuple[str, ...] = ()
     """The structures that an automatic method does not know."""
-
-
-def simulate(
-    opened: Opened[AnswerT], truth: NDArray[np.bool_], first: Voxel, clicks: int
-) -> Iterator[tuple[AnswerT, float, float]]:
-    """Click at a structure (z, y, x on the CT's grid), from its voxel `first` on, until no error is left.
-
-    Yields the answer, its Dice and its seconds after each of at most `clicks` clicks.
-    """
-    geometry = opened.geometry
-    rng = np.random.default_rng(0)  # not drawn from, since every further click is the deepest voxel of the error
-    placed: list[Click] = []
-    error: tuple[Voxel, bool] | None = (first, True)
-    while error is not None and len(placed) < clicks:
-        position, positive = error
-        placed.append(Click(tuple(geometry.to_lps(position[::-1])), positive))
-        begun = time.perf_counter()
-        answer = opened.segment(placed)
-        mask = np.asarray(answer.mask.array, bool)
-        seconds = time.perf_counter() - begun
-        yield answer, dice(truth, mask), seconds
-        error = next_click(truth, mask, rng, spacing=geometry.spacing[::-1])
-
-
-def click_through(
-    opened: Opened[Answer], truth: NDArray[np.bool_], counts: Sequence[int], rng: np.random.Generator
-) -> Iterator[Row]:
-    """The figures at each of the rising `counts` of clicks, the first click drawn by `rng`."""
-    answers = _answers(opened, truth, counts[-1], rng)
-    latest = next(answers)
-    clicked = True
-    for count in range(1, counts[-1] + 1):
-        if count in counts:
-            no_click = {} if clicked else {"seconds": "", "click_ijk": "", "click_sign": ""}
-            yield {"n_clicks": count, **_figures(opened, truth, *latest), **no_click}
-        following = next(answers, None)
-        clicked, latest = following is not None, following or latest
-
-
-def _answers(
-    opened: Opened[Answer], truth: NDArray[np.bool_], clicks: int, rng: np.random.Generator
-) -> Iterator[tuple[Answer, float, float]]:
-    """The method's answers to the clicks of its kind."""
-    if isinstance(opened, Prompted) and opened.prompting == "none":
-        return answer_once(opened, truth)
-    if isinstance(opened, Prompted) and opened.prompting == "slice":
-        return simulate_by_slice(opened, truth, rng, clicks)
-    return simulate(opened, truth, first_click(truth, rng), clicks)
-
-
-def _figures(opened: Opened[Answer], truth: NDArray[np.bool_], answer: Answer, score: float, seconds: float) -> Row:
-    geometry, last = opened.geometry, answer.clicks[-1] if answer.clicks else None
-    distances = nsd(truth, np.asarray(answer.mask.array, bool), geometry.spacing[::-1])
-    return {
-        "dsc": round(score, 5),
-        **{column: round(value, 5) for column, value in zip(NSD_COLUMNS, distances, strict=True)},
-        "seconds": round(seconds, 4),
-        "n_patches": "" if answer.patches is None else len(answer.patches),
-        "quality": "" if answer.quality is None else round(answer.quality, 4),
-        "click_ijk": last and " ".join(str(int(index)) for index in np.rint(geometry.to_ijk(last.position))),
-        "click_sign": last and ("+" if last.positive else "-"),
-    }
 
 
 @dataclass(frozen=True)
@@ -189,7 +110,7 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
             **{"case": record.case, "label": name, "group": group_of(name), "seed": seed},
             **{"gt_voxels": voxels, "gt_mm3": round(voxels * mm3, 1)},
         }
-        rng = np.random.default_rng([seed, zlib.crc32(f"{record.case}/{name}".encode())])
+        rng = click_rng(seed, record.case, name)
         rows += [{**of_structure, **line} for line in click_through(subject, maps[part].array == value, counts, rng)]
     return CaseDone(method.run, rows, len(_wanted(record, plan)) - len(large), tuple(dict.fromkeys(unknown)))
 

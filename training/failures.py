@@ -20,7 +20,7 @@ from CTSAM3DLib.pictures import PALETTE, Overlay, three_planes
 from CTSAM3DLib.session import Segmenter
 from CTSAM3DLib.volume import Volume
 from training.datasets import CaseRecord, read_dataset
-from training.evaluate import simulate
+from training.protocol import simulate
 from training.results import read
 
 CLICKS = 5

@@ -96,7 +96,7 @@ def click_at(session: Session, name: str, truth: NDArray[np.bool_], clicks: int)
     """Click at a structure (z, y, x on the CT's grid): its deepest point first, then that of the deepest error."""
     try:
         from training.click_simulation import next_click
-        from training.evaluate import simulate
+        from training.protocol import simulate
     except ModuleNotFoundError as missing:
         raise _not_installed(missing) from missing
     deepest = next_click(truth, np.zeros_like(truth), np.random.default_rng(0), session.geometry.spacing[::-1])

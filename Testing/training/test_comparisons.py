@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.volume import Geometry, Volume
-from training import evaluate, methods, results
+from training import evaluate, methods, protocol, results
 from training.comparisons import process
 from training.comparisons.comparison import Comparison, SystemSettings
 from training.comparisons.process import ComparisonError
@@ -243,7 +243,7 @@ def test_a_count_of_clicks_counts_those_of_each_axial_slice_for_a_2d_system(work
     # The structure lies in 8 axial slices, which follow one another along the CT's second axis here.
     volume = ct(TURNED)
     opened = methods.MethodChoice("stand-in-2d", weights="w").load().open(volume)
-    rounds = list(evaluate.simulate_by_slice(opened, volume.array == 400, np.random.default_rng(0), 2))
+    rounds = list(protocol.simulate_by_slice(opened, volume.array == 400, np.random.default_rng(0), 2))
     assert opened.slice_axis == 1
     assert [len(answer.clicks) for answer, _, _ in rounds] == [8, 16]
     voxels = np.rint([volume.geometry.to_ijk(one.position)[::-1] for one in rounds[0][0].clicks]).astype(int)

@@ -17,8 +17,9 @@ from Testing.unit.threshold_network import threshold_model
 from training import evaluate, results
 from training.baselines import BaselineAnswer
 from training.datasets import read_dataset
-from training.evaluate import CaseDone, Plan, click_through, evaluate_case, simulate
+from training.evaluate import CaseDone, Plan, evaluate_case
 from training.methods import MethodChoice, OwnModel
+from training.protocol import click_through, simulate
 
 SHAPE = (24, 32, 32)
 SPACING = (2.0, 2.0, 3.0)

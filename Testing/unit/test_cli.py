@@ -23,7 +23,7 @@ from CTSAM3DLib.models import load_model
 from CTSAM3DLib.session import Session
 from CTSAM3DLib.volume import Volume
 from training import torso
-from training.evaluate import dice
+from training.metrics import dice
 
 COMMAND = Path(sys.executable).with_name("ctsam3d")
 INSIDE = "-3.0,-2.5,1.0"

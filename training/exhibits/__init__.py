@@ -1,0 +1,1 @@
+"""The paper's tables and figures as queries over result files; see `docs/exhibits.md`."""

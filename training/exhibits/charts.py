@@ -1,0 +1,159 @@
+"""Figures 3 and 4 and supplementary Figures 4 and 5: charts of scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from training import anatomy
+from training.exhibits.queries import macro_mean, pair, published
+from training.exhibits.statistics import holm, in_short, interval, paired
+from training.exhibits.study import METRICS, System
+from training.exhibits.style import PUBLISHED, WIDTH, colors
+from training.exhibits.tables import SIGNS
+
+BOX: dict[str, Any] = {
+    "patch_artist": True,
+    "medianprops": {"color": "black", "linewidth": 1.2},
+    "flierprops": {"marker": ".", "markersize": 3, "markeredgecolor": "#808080"},
+    "boxprops": {"linewidth": 0.7},
+    "whiskerprops": {"linewidth": 0.7},
+    "capprops": {"linewidth": 0.7},
+}
+ROW_INCHES = 0.21
+"""Of a structure in supplementary Figures 4 and 5."""
+
+
+def group_comparisons(scores: pd.DataFrame, systems: Sequence[System], metric: str = "dsc") -> pd.DataFrame:
+    """Our first system against each other in each group, a case's mean over the group's structures being one number.
+
+    `scores` are those of one data set and one count of clicks. p-values are corrected over all groups and systems.
+    """
+    rows = []
+    for ours in [system for system in systems if system.own][:1]:
+        for group in anatomy.GROUPS:
+            of_group = scores[scores["group"] == group]
+            for other in (system for system in systems if system is not ours):
+                cases = pair(of_group[of_group["run"] == ours.run], of_group[of_group["run"] == other.run], metric)
+                if len(cases):
+                    found = paired((cases["one"] - cases["other"]).to_numpy())
+                    rows.append({"group": group, "system": ours.name, "other": other.name, **vars(found)})
+    table = pd.DataFrame(rows, columns=["group", "system", "other", "cases", "difference", "low", "high", "p"])
+    return table.assign(p_holm=holm(table["p"].to_numpy(float)))
+
+
+def groups(scores: pd.DataFrame, systems: Sequence[System]) -> Figure:
+    """Figure 3: Dice of each group, box plots over cases, with corrected p-values of ours against each other system.
+
+    `scores` are those of one data set and one count of clicks.
+    """
+    by_case = scores.groupby(["run", "group", "case"])["dsc"].mean()
+    there = [group for group in anatomy.GROUPS if group in set(scores["group"])]
+    compared = group_comparisons(scores, systems).set_index(["group", "other"])["p_holm"]
+    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / len(systems)
+    for number, system in enumerate(systems):
+        shift = (number - (len(systems) - 1) / 2) * width
+        boxes = [by_case.get((system.run, group), []) for group in there]
+        drawn = axes.boxplot(boxes, positions=np.arange(len(there)) + shift, widths=0.85 * width, **BOX)
+        _fill(drawn, colors(systems)[system.name])
+        for place, group in enumerate(there):
+            if (group, system.name) in compared:
+                text = in_short(compared[group, system.name])
+                axes.text(place + shift, 102, text, rotation=90, ha="center", va="bottom", fontsize=6)
+    axes.set(ylabel="DSC (%)", ylim=(0, 122), yticks=range(0, 101, 20), xlim=(-0.6, len(there) - 0.4))
+    axes.set_xticks(range(len(there)), [group.replace(" ", "\n", 1) for group in there])
+    axes.grid(visible=False, axis="x")
+    figure.legend(handles=_keys(systems), loc="outside upper center", ncols=min(len(systems), 5))
+    return figure
+
+
+def rising_clicks(scores: pd.DataFrame, systems: Sequence[System], labels: Sequence[str]) -> Figure:
+    """Figure 4: mean Dice and NSD over organs against clicks, with the paper's own figures at 5 clicks marked as such.
+
+    Bands are 95 % bootstrap intervals over cases of the median of the cases' means. `scores` are those of one data set.
+    """
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
+        for system in systems:
+            rows = scores[(scores["run"] == system.run) & scores["label"].isin(labels)]
+            if len(rows):
+                _curve(axes, rows, metric, colors(systems)[system.name], system.name)
+        _published_means(axes, metric)
+        axes.set(xlabel="clicks", ylabel=f"m{SIGNS[metric]} (%)", ylim=(0, 100))
+        axes.set_xticks(sorted(scores["n_clicks"].unique()))
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(len(names), 4))
+    return figure
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, metric: str, color: str, name: str) -> None:
+    counts = sorted(rows["n_clicks"].unique())
+    of_count = {count: rows[rows["n_clicks"] == count] for count in counts}
+    means = [macro_mean(of_count[count], metric) for count in counts]
+    spans = [interval(of_count[count].groupby("case")[metric].mean().to_numpy()) for count in counts]
+    axes.plot(counts, means, "o-", color=color, label=name, markersize=4)
+    low, high = np.transpose(spans)
+    axes.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def _published_means(axes: Axes, metric: str) -> None:
+    """The mean column of the paper's Table 1, each diamond with the name of its system."""
+    figures = published("table1")
+    means = figures[(figures["column"] == "mean") & (figures["metric"] == metric)]
+    axes.plot([5] * len(means), means["value"], label="† published by the paper, on its data", **PUBLISHED)
+
+
+def structures(scores: pd.DataFrame, systems: Sequence[System], metric: str) -> Figure:
+    """Supplementary Figures 4 and 5: a metric of every structure, box plots over cases, by group.
+
+    `scores` are those of one data set and one count of clicks.
+    """
+    there = set(scores["label"])
+    labels = [name for members in anatomy.GROUPS.values() for name in members if name in there]
+    figure = Figure(figsize=(WIDTH, 1.2 + ROW_INCHES * len(labels)), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(systems)
+    values = {key: list(of_key) for key, of_key in scores.groupby(["run", "label"])[metric]}
+    for number, system in enumerate(systems):
+        places = np.arange(len(labels)) + (number - (len(systems) - 1) / 2) * height
+        boxes = [values.get((system.run, label), []) for label in labels]
+        drawn = axes.boxplot(boxes, positions=places, widths=0.85 * height, orientation="horizontal", **BOX)
+        _fill(drawn, colors(systems)[system.name])
+    axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels], fontsize=7)
+    axes.set(xlabel=f"{SIGNS[metric]} (%)", xlim=(-1, 101), ylim=(len(labels) - 0.5, -0.5))
+    axes.grid(visible=False, axis="y")
+    _mark_groups(axes, labels)
+    figure.legend(handles=_keys(systems), loc="outside upper center", ncols=min(len(systems), 5))
+    return figure
+
+
+def _mark_groups(axes: Axes, labels: Sequence[str]) -> None:
+    """Lines between the groups, and their names at the right."""
+    ends = [place for place, label in enumerate(labels) if place + 1 == len(labels) or _differs(labels, place)]
+    start = 0
+    for end in ends:
+        axes.axhline(end + 0.5, color="#b5b5b5", linewidth=0.7)
+        name = anatomy.group_of(labels[start])
+        axes.text(102, (start + end) / 2, name, fontsize=7, va="center", ha="left")
+        start = end + 1
+
+
+def _differs(labels: Sequence[str], place: int) -> bool:
+    return anatomy.group_of(labels[place]) != anatomy.group_of(labels[place + 1])
+
+
+def _fill(drawn: dict[str, Any], color: str) -> None:
+    for box in drawn["boxes"]:
+        box.set_facecolor(color)
+
+
+def _keys(systems: Sequence[System]) -> list[Patch]:
+    return [Patch(facecolor=colors(systems)[system.name], label=system.name) for system in systems]

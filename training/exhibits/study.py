@@ -1,0 +1,121 @@
+"""What a study measured: its data sets and systems, and the scores of its result files in their terms.
+
+A study is described by a YAML file; without one, every run in the results is a system under its own name:
+
+    datasets:
+      flare22: {title: FLARE22, made_from: "the 50 labelled cases"}
+    systems:
+      - {name: CT-SAM3D, run: ctsam3d-0a1b2c3d, made_from: "our training by paper.yaml", own: true}
+      - {name: region growing, run: region-growing, made_from: "no training"}
+      - {name: "CT-SAM3D, ResT, RFF", run: ctsam3d-4e5f6a7b, made_from: "paper-rff.yaml", exhibits: [table4]}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import CTSAM3DError
+from training import results
+
+METRICS = {"dsc": "dsc", "nsd": "nsd_5"}
+"""Metric of an exhibit to column of the results; the paper's tolerance of the NSD is 5, read as mm."""
+
+COMPARISONS = ("table1", "table2", "table3", "supplementary2", "figure3", "figure4", "supplementary-figure4")
+"""The exhibits that a system takes part in by default; ablations say their own."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A run of a method under the name by which exhibits show it.
+
+    Attributes:
+        run: as in the results.
+        made_from: where its weights come from and what was seen in training, as a note below each exhibit.
+        own: whether it is ours, which the others are compared with.
+        exhibits: those that it takes part in.
+
+    """
+
+    name: str
+    run: str
+    made_from: str = ""
+    own: bool = False
+    exhibits: tuple[str, ...] = COMPARISONS
+
+
+@dataclass(frozen=True)
+class Study:
+    """Systems in the order they are shown, and what each data set is made from, by its name in the results."""
+
+    systems: tuple[System, ...] = ()
+    datasets: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> Study:
+        """Raises CTSAM3DError for a file that is not there or not built as above."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            systems = [{**entry, "exhibits": tuple(entry.get("exhibits", COMPARISONS))} for entry in content["systems"]]
+            return cls(tuple(System(**entry) for entry in systems), dict(content.get("datasets") or {}))
+        except OSError as error:
+            raise CTSAM3DError(f"{path} cannot be read ({error.strerror}); give the study's YAML file.") from error
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+            raise CTSAM3DError(
+                f"{path} does not describe a study ({error}); see training/exhibits/study.py."
+            ) from error
+
+    @classmethod
+    def of_runs(cls, lines: pd.DataFrame) -> Study:
+        """Every run as a system; those of our method are ours."""
+        runs = lines.drop_duplicates("run")
+        return cls(
+            tuple(
+                System(run, run, own=method == "ctsam3d")
+                for run, method in zip(runs["run"], runs["method"], strict=True)
+            )
+        )
+
+    def write(self, path: Path) -> None:
+        """Write what `read` reads. Raises OutputError."""
+        content: dict[str, Any] = {
+            "datasets": self.datasets,
+            "systems": [{**dataclasses.asdict(system), "exhibits": list(system.exhibits)} for system in self.systems],
+        }
+        with writing_whole(path) as temporary:
+            temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def shown_in(self, exhibit: str) -> list[System]:
+        """The systems of an exhibit, in their order."""
+        return [system for system in self.systems if exhibit in system.exhibits]
+
+
+def read_results(paths: Sequence[Path]) -> pd.DataFrame:
+    """The lines of several result files. Raises CTSAM3DError where one is missing or the same line is in two."""
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise CTSAM3DError(f"There is no file {', '.join(missing)}; measure with training.evaluate first.")
+    lines = pd.concat([results.read(path) for path in paths], ignore_index=True)
+    known_by = ["run", "dataset", "case", "label", "seed", "n_clicks"]
+    if (twice := lines[lines.duplicated(known_by)]).size:
+        first = twice.iloc[0]
+        raise CTSAM3DError(
+            f"{first['label']} of {first['case']} by {first['run']} is in the results twice; give each file once."
+        )
+    return lines
+
+
+def scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """One row for each structure of each case and count of clicks by each run: means over the seeds, in percent.
+
+    Columns: run, dataset, case, label, group, n_clicks, dsc, nsd.
+    """
+    known_by = ["run", "dataset", "case", "label", "group", "n_clicks"]
+    means = lines.groupby(known_by, sort=False)[list(METRICS.values())].mean() * 100
+    return means.rename(columns={column: metric for metric, column in METRICS.items()}).reset_index()
