@@ -41,6 +41,17 @@ class Refusal(Exception):  # noqa: N818 - a sentence for the user, not a defect
     """A system cannot be used as it was asked to be; the message is one sentence that names the mend."""
 
 
+def numbers(text: str, count: int, what: str) -> tuple[float, ...]:
+    """The numbers of an option such as "1.5,1.5,2". Raises Refusal where there are not `count` of them."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise Refusal(f'"{text}" is not {what}; write {count} numbers with commas between them.')
+    return found
+
+
 @dataclass(frozen=True)
 class Settings:
     """How a user wants a system to be set up."""

@@ -11,17 +11,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .serve import Refusal, Settings, Spacing, System, Voxel
+from .serve import Refusal, Settings, Spacing, System, Voxel, numbers
 
 
 def window_of(text: str) -> tuple[float, float]:
     """Level and width in HU of a text such as "40,400". Raises Refusal."""
-    try:
-        level, width = (float(part) for part in text.split(","))
-    except ValueError:
-        level = width = 0.0
+    level, width = numbers(text, 2, "a window")
     if width <= 0:
-        raise Refusal(f'"{text}" is not a window; write level and width in HU, like --option window=40,400.')
+        raise Refusal(f'"{text}" is not a window, since its width is not positive; write one like window=40,400.')
     return level, width
 
 
