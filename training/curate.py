@@ -60,7 +60,7 @@ def curate(
     folder.prepare()
     adopt_decisions(folder, getpass.getuser())
     reviewed = AuditLog(folder.audit).states()
-    tasks = [(record, output, provider, record.case in reviewed) for record in records]
+    tasks = [(record, output, provider, lacking(record, records), record.case in reviewed) for record in records]
     kept_out = []
     done = fan_out(curate_case, tasks, jobs, scheduler)
     for (record, *_), result in track(done, "curating", len(tasks), console=Console(stderr=True)):
@@ -78,6 +78,13 @@ def chosen(records: Sequence[CaseRecord], cases: Sequence[str] | None) -> list[C
     if unknown := sorted(set(cases or ()) - {record.case for record in records}):
         raise CTSAM3DError(f"The data set has no case {', '.join(unknown)}; see its list of cases.")
     return [record for record in records if not cases or record.case in cases]
+
+
+def lacking(record: CaseRecord, records: Sequence[CaseRecord]) -> list[str]:
+    """The structures of which other cases have a mask of their own, and this one has not."""
+    if not record.mask_files:
+        return []
+    return sorted({name for other in records for name in other.labels.values()} - set(record.labels.values()))
 
 
 def write_all(folder: CuratedFolder) -> dict[str, Any]:
@@ -144,8 +151,9 @@ def agreement(
 ) -> None:
     """Print the Dice of tissues against those of a folder, tissue by tissue."""
     records = chosen(read_dataset(source), case)
-    providers = provider_for(tissues, license_number), provider_for(str(reference))
-    Console().print(agreement_table(records, *providers))
+    ours, theirs = provider_for(tissues, license_number), provider_for(str(reference))
+    typer.echo(f"{ours.made_by}, against {theirs.made_by}")
+    Console().print(agreement_table(records, ours, theirs))
 
 
 def main(arguments: Sequence[str]) -> None:

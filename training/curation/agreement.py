@@ -18,7 +18,7 @@ from training.metrics import dice
 
 def agreement_table(records: Sequence[CaseRecord], first: TissueProvider, second: TissueProvider) -> Table:
     """Return the Dice of each tissue in each case, and how many voxels each source gives it. Raises Defect."""
-    table = Table(box=SIMPLE, caption=f"{first.made_by}, against {second.made_by}")
+    table = Table(box=SIMPLE)
     for heading in ("case", "tissue", "Dice", "voxels", "reference"):
         table.add_column(heading, justify="left" if heading in ("case", "tissue") else "right")
     for record in records:

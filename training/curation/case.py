@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from CTSAM3DLib.volume import Volume
 from training import anatomy
 from training.curation.body import body_of, in_body
+from training.curation.corrected import read_corrected
 from training.curation.defects import Defect, blaming
-from training.curation.folder import CuratedCase, CuratedFolder, file_hash
+from training.curation.folder import CuratedCase, CuratedFolder
 from training.curation.ingest import ingest
 from training.curation.merge import clean_up, doubtful, merge
 from training.curation.orient import to_rai
@@ -27,8 +29,17 @@ CURATION = "1"
 """Raise whenever a case would come out differently, so that what was curated before is done again."""
 
 
-def curate_case(record: CaseRecord, root: Path, provider: TissueProvider, reviewed: bool = False) -> CuratedCase:
-    """Curate a case unless that is done already; what somebody has reviewed is left as it is.
+def curate_case(
+    record: CaseRecord, root: Path, provider: TissueProvider, lacking: Sequence[str] = (), reviewed: bool = False
+) -> CuratedCase:
+    """Curate a case unless that is done already.
+
+    Args:
+        record: the case in its data set.
+        root: the curated folder.
+        provider: where tissues come from.
+        lacking: structures that other cases of the data set have masks of, and this one has not.
+        reviewed: somebody has decided on the case; it is then left as it is, whatever has changed since.
 
     Raises Defect where the case cannot be used, OutputError where the folder cannot be written.
     """
@@ -57,7 +68,10 @@ def curate_case(record: CaseRecord, root: Path, provider: TissueProvider, review
         labels_made_by=f"{record.labels_made_by or 'not said'}; tissues: {provider.made_by}",
         labelled_before=int(np.count_nonzero(own.array[counted])),
         labelled_merged=int(np.count_nonzero(merged[counted])),
-        notes=source.notes,
+        notes=[
+            *source.notes,
+            *([f"It has no mask of {', '.join(lacking)}, which other cases have."] if lacking else []),
+        ],
         **measured(hu, labels.array, body),
     )
     ct.write(folder.ct(record.case))
@@ -65,7 +79,6 @@ def curate_case(record: CaseRecord, root: Path, provider: TissueProvider, review
     folder.scene(record.case).parent.mkdir(exist_ok=True)
     draw(folder, curated, ct, labels, body)
     write_scene(labels, folder.ct(record.case), folder.segmentation(record.case), folder.scene(record.case))
-    curated = dataclasses.replace(curated, segmentation_hash=file_hash(folder.segmentation(record.case)))
     folder.write_done(curated)
     return curated
 
@@ -97,13 +110,20 @@ def draw(
 
 def _give_up(folder: CuratedFolder, curated: CuratedCase) -> None:
     """Forget a case that is to be curated again. Raises Defect where work of a person's would be lost by it."""
-    if folder.was_edited(curated):
-        path = folder.segmentation(curated.case)
+    path = folder.segmentation(curated.case)
+    if path.is_file() and not _is_as_curated(path, Volume.read(folder.labels(curated.case))):
         raise Defect(
             f"{curated.case} has to be curated again, but {path} was edited; import or delete that first.",
             str(path),
         )
     folder.figures(curated.case).unlink()
+
+
+def _is_as_curated(segmentation: Path, labels: Volume) -> bool:
+    try:
+        return np.array_equal(read_corrected(segmentation, labels).array, labels.array)
+    except Defect:  # whatever it is, it was not written here
+        return False
 
 
 def _key(record: CaseRecord, folder: CuratedFolder, provider: TissueProvider) -> str:

@@ -19,23 +19,23 @@ ENDING = ".seg.nrrd"
 _VALUES = {name: value for value, name in anatomy.EXTENDED.items()}
 
 
-def read_corrected(path: Path, ct: Volume) -> Volume:
-    """Return corrected labels (uint8, values of `anatomy.EXTENDED`) on the grid of the CT.
+def read_corrected(path: Path, reference: Volume) -> Volume:
+    """Return corrected labels (uint8, values of `anatomy.EXTENDED`) on the grid of a reference.
 
     A .seg.nrrd is read by the names of its segments, whatever values and layers Slicer gave them; where segments
     overlap, the later wins. Any other file is a label map that has the values already. Raises Defect.
     """
     if not path.is_file():
         raise Defect(f"{path} does not exist; check its name.", str(path))
-    labels = _by_name(path, ct.geometry) if path.name.lower().endswith(ENDING) else _by_value(path, ct)
+    labels = _by_name(path, reference.geometry) if path.name.lower().endswith(ENDING) else _by_value(path, reference)
     if unknown := sorted(set(np.unique(labels).tolist()) - {0, *anatomy.EXTENDED}):
         raise Defect(f"{path} holds the values {unknown}, which are no labels of TotalSeg++; renumber them.", str(path))
-    return Volume(labels.astype(np.uint8), ct.geometry, ct.name)
+    return Volume(labels.astype(np.uint8), reference.geometry, reference.name)
 
 
-def _by_value(path: Path, ct: Volume) -> np.ndarray:
+def _by_value(path: Path, reference: Volume) -> np.ndarray:
     with blaming(path):
-        return read_labels(path, ct).array
+        return read_labels(path, reference).array
 
 
 def _by_name(path: Path, grid: Geometry) -> np.ndarray:

@@ -11,7 +11,6 @@ report.md, report.json                the whole in figures and pictures
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,6 @@ class CuratedCase:
         body_voxels: that the annotated ratio counts, and of these
         labelled_before, labelled_merged, labelled_after: those with own labels, with tissues too, and after clean-up.
         doubtful_voxels: tissue beside own labels with HU that the tissue cannot have.
-        segmentation_hash: sha256 of the segmentation for Slicer as it was written.
         voxels: of each label.
         notes: sentences on what is odd about it.
 
@@ -50,7 +48,6 @@ class CuratedCase:
     labelled_after: int
     doubtful_voxels: int
     voxels: Mapping[str, int]
-    segmentation_hash: str = ""
     notes: Sequence[str] = field(default_factory=list)
 
     @property
@@ -144,11 +141,6 @@ class CuratedFolder:
         except (OSError, ValueError, TypeError) as error:
             raise CTSAM3DError(f"{path} is not a record of a curated case; delete it, and run again.") from error
 
-    def was_edited(self, curated: CuratedCase) -> bool:
-        """Whether somebody has changed the segmentation for Slicer since it was written."""
-        path = self.segmentation(curated.case)
-        return path.is_file() and file_hash(path) != curated.segmentation_hash
-
     def all_done(self) -> list[CuratedCase]:
         """All cases that are done, by name."""
         found = (self.done(path.stem) for path in sorted((self.root / "cases").glob("*.json")))
@@ -166,11 +158,6 @@ class CuratedFolder:
         """List the cases in quarantine."""
         rows = [asdict(entry) for entry in sorted(cases, key=lambda entry: (entry.case, entry.reason))]
         write_csv(self.quarantine, ("case", "reason", "file"), rows)
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

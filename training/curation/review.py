@@ -6,6 +6,7 @@ Nothing is overwritten: an edit lies beside the labels as curated, and its line 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,7 +21,7 @@ from training.curation.audit import OPEN, Action, AuditLog, Decision, ReviewStat
 from training.curation.body import body_of
 from training.curation.case import draw, measured
 from training.curation.corrected import read_corrected
-from training.curation.folder import CuratedCase, CuratedFolder, file_hash, read_csv, write_csv, write_json
+from training.curation.folder import CuratedCase, CuratedFolder, read_csv, write_csv, write_json
 from training.curation.merge import is_tissue
 
 QUEUE_COLUMNS = (
@@ -76,7 +77,7 @@ def adopt_decisions(folder: CuratedFolder, who: str) -> list[Decision]:
 def decide(folder: CuratedFolder, case: str, action: Action, who: str, reason: str = "") -> Decision:
     """Log that somebody accepts or rejects a case as it is now. Raises CTSAM3DError where there is no such case."""
     _known(folder, case)
-    labels = file_hash(folder.labels(case, _edits(folder, case)))
+    labels = _file_hash(folder.labels(case, _edits(folder, case)))
     return _log(folder, Decision(_now(), who, case, action, labels, labels, reason))
 
 
@@ -98,9 +99,9 @@ def import_corrected(folder: CuratedFolder, case: str, file: Path, who: str) -> 
     labels.write(folder.labels(case, edit))
     draw(folder, edited, ct, labels, body, edit)
     folder.write_done(edited, edit)
-    hashes = file_hash(folder.labels(case, edits)), file_hash(folder.labels(case, edit))
+    hashes = _file_hash(folder.labels(case, edits)), _file_hash(folder.labels(case, edit))
     changed = _changed(before, labels.array)
-    decision = Decision(_now(), who, case, "edited", *hashes, "", str(file), file_hash(file), changed)
+    decision = Decision(_now(), who, case, "edited", *hashes, "", str(file), _file_hash(file), changed)
     return _log(folder, decision)
 
 
@@ -153,6 +154,10 @@ def _changed(before: np.ndarray, after: np.ndarray) -> Mapping[str, tuple[int, i
         for value, name in anatomy.EXTENDED.items()
         if gained[value] or lost[value]
     }
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _now() -> str:
