@@ -49,20 +49,24 @@ def identity(path: Path | None) -> str:
     return digest.hexdigest()[:8]
 
 
-def load_into(module: torch.nn.Module, path: Path | None, key: str | None = None, prefix: str = "") -> None:
+def load_into(
+    module: torch.nn.Module, path: Path | None, key: str | None = None, prefix: str = "", without: str | None = None
+) -> None:
     """Fill a network with the tensors of a file, if one is given; all must be there and none be left over.
 
-    `key` names the part of the file that holds them, where it has parts; `prefix` what their names begin with.
-    Raises Refusal where they do not fit.
+    `key` names the part of the file that holds them, where it has parts; `prefix` is what their names begin with, and
+    those that begin with `without` after it are not wanted. Raises Refusal where they do not fit.
     """
     if path is None:
         return
     content: Any = torch.load(path, map_location="cpu", weights_only=True)
     if key is not None and key in content:
         content = content[key]
-    tensors = {name[len(prefix) :] if name.startswith(prefix) else name: value for name, value in content.items()}
+    tensors = {name.removeprefix(prefix): value for name, value in content.items()}
+    if without is not None:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(without)}
     try:
         module.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise Refusal(f"{path} does not fit this network ({reason[:160]}); give another file by --weights.") from error
+        reason = " ".join(str(error).split())[:200]
+        raise Refusal(f"{path} does not fit this network ({reason}); give another file by --weights.") from error
