@@ -407,13 +407,30 @@ def test_totalsegmentator_is_called_by_its_python_interface(totalsegmentator_pac
     assert "aca_" not in repr(provider)
 
 
-def test_a_wrong_licence_key_gets_one_sentence(totalsegmentator_package, patient, capsys):
+@pytest.mark.parametrize(
+    ("printed", "sentence"),
+    [
+        (
+            "ERROR: Invalid license number (aca_ABCDEFGHIJKLMN).",
+            "refuses its licence key; set TOTALSEGMENTATOR_LICENSE",
+        ),
+        (
+            "In contrast to the other tasks ... It requires a license.",
+            "has no licence key; set TOTALSEGMENTATOR_LICENSE",
+        ),
+        ("An Exception occurred: no such host\nERROR: Invalid license number.", "cannot ask its server"),
+    ],
+)
+def test_a_refused_licence_key_gets_one_sentence(totalsegmentator_package, patient, capsys, printed, sentence):
+    """What version 2.18.0 prints before it ends the process: for a wrong key, for none, and without its server."""
+
     def totalsegmentator(source, target, **options):
-        print("ERROR: Invalid license number. Please check your license number or contact support.")
+        print(printed)
         sys.exit(1)
 
-    with pytest.raises(Defect, match="refuses its licence key; set TOTALSEGMENTATOR_LICENSE to a valid one"):
+    with pytest.raises(Defect, match=f"TotalSegmentator {sentence}.*, or choose --tissues rules") as caught:
         totalsegmentator_package(totalsegmentator).tissues("one", *patient[:2])
+    assert "aca_" not in str(caught.value)
     assert capsys.readouterr().out == ""
 
 

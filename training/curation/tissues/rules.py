@@ -2,7 +2,8 @@
 
 The labels that a case already has tell where the wall of the trunk runs. What is inside the wall is found slice by
 slice, by closing all that is dense; fat outside of it is subcutaneous, fat inside visceral. Dense tissue that nobody
-labelled is muscle where labelled muscles, ribs or the border of the wall are nearer than any organ or the spine.
+labelled is muscle where labelled muscles, ribs or the border of the wall are nearer than any organ or the spine. All
+that rests on organs being labelled as TotalSegmentator labels them: a brain without a label is taken for muscle.
 """
 
 from __future__ import annotations

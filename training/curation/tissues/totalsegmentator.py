@@ -54,12 +54,20 @@ class TotalSegmentatorTissues:
             try:
                 with contextlib.redirect_stdout(said):
                     totalsegmentator(source, target, ml=True, task=TASK, quiet=True, license_number=self.license_number)
-            except SystemExit as error:  # how the package refuses a key
-                raise Defect(
-                    f"{_PACKAGE} refuses its licence key; set TOTALSEGMENTATOR_LICENSE to a valid one, "
-                    "or choose --tissues rules."
-                ) from error
+            except SystemExit as error:  # how the package refuses a key, once it has printed why
+                raise Defect(_refusal(said.getvalue())) from error
             except Exception as error:  # whatever a foreign network raises at one case must not end the others
                 raise Defect(f"{_PACKAGE} failed at {case}: {type(error).__name__}: {error}") from error
             with blaming(target):
                 return Volume(read_labels(target, ct).array, ct.geometry, case)
+
+
+def _refusal(said: str) -> str:
+    """The sentence for what the package printed before it gave up; it may have printed the key, so it is not quoted."""
+    if "An Exception occurred" in said:
+        why = f"{_PACKAGE} cannot ask its server whether its licence key is valid; go online"
+    elif "It requires a license" in said:
+        why = f"{_PACKAGE} has no licence key; set TOTALSEGMENTATOR_LICENSE to one"
+    else:
+        why = f"{_PACKAGE} refuses its licence key; set TOTALSEGMENTATOR_LICENSE to a valid one"
+    return f"{why}, or choose --tissues rules."
