@@ -26,6 +26,8 @@ class AdaptedSam(Automatic):
     OPTIONS: ClassVar[Mapping[str, str]] = {"sam": ""}
     ADAPTERS: ClassVar[str]
     """What the user has to give as weights."""
+    NAMES: ClassVar[tuple[str, ...]]
+    """Its labels 1, 2, ..."""
     SIDE: ClassVar[int] = 512
 
     def __init__(self, settings: Settings) -> None:
@@ -35,6 +37,7 @@ class AdaptedSam(Automatic):
         if path is not None and not Path(sam).is_file():
             raise Refusal("it needs SAM's own weights as well; give their file by --option sam=FILE.")
         self.weights = FRESH if path is None else identity(path) + identity(Path(sam))
+        self.classes = self.NAMES
         self.device = device_of(settings)
         self.network = self.build(None if path is None else sam, path)
         self.network.to(self.device).eval()
@@ -45,7 +48,7 @@ class AdaptedSam(Automatic):
 
     @abstractmethod
     def share(self, hu: torch.Tensor) -> torch.Tensor:
-        """HU as the network sees them."""
+        """HU in the range that the network sees."""
 
     @abstractmethod
     def flipped(self, volume: torch.Tensor) -> torch.Tensor:

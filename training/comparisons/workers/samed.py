@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch.nn.functional import interpolate
 
 from .adapted_sam import AdaptedSam
 from .clones import module_of
-from .serve import Settings, serve
+from .serve import serve
 
 LOWEST_HU, HIGHEST_HU = -125, 275
 SEEN = 224
@@ -24,26 +24,22 @@ class Samed(AdaptedSam):
 
     OPTIONS: ClassVar[Mapping[str, str]] = {**AdaptedSam.OPTIONS, "variant": "vit_b"}
     ADAPTERS = "the file of SAMed's weights, epoch_159.pth"
-
-    def __init__(self, settings: Settings) -> None:
-        self._names = ("spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas")
-        super().__init__(settings)
-        self.classes = self._names
+    NAMES = ("spleen", "right kidney", "left kidney", "gallbladder", "liver", "stomach", "aorta", "pancreas")
 
     def build(self, sam: str | None, adapters: Path | None) -> torch.nn.Module:
         """SAM for slices of 512², and its updates."""
         registry = module_of(self.settings, "segment_anything").sam_model_registry
         base, _ = registry[self.option["variant"]](
             image_size=self.SIDE,
-            num_classes=len(self._names),
+            num_classes=len(self.NAMES),
             checkpoint=sam,
             pixel_mean=[0, 0, 0],
             pixel_std=[1, 1, 1],
         )
-        network: torch.nn.Module = module_of(self.settings, "sam_lora_image_encoder").LoRA_Sam(base, RANK)
+        network: Any = module_of(self.settings, "sam_lora_image_encoder").LoRA_Sam(base, RANK)
         if adapters is not None:
             network.load_lora_parameters(str(adapters))
-        return network
+        return cast("torch.nn.Module", network)
 
     def share(self, hu: torch.Tensor) -> torch.Tensor:
         """Its window as 0..1."""

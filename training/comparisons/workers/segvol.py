@@ -7,6 +7,7 @@ with the clicks in it and the box of what was found in it. Its text prompts are 
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,11 @@ TOKEN = (4, 16, 16)
 class _Network(torch.nn.Module):
     """SegVol's parts but for its text encoder, called as SegVol calls them."""
 
-    def __init__(self, parts: torch.nn.Module) -> None:
+    def __init__(self, parts: Any) -> None:
         super().__init__()
-        self.image_encoder = parts.image_encoder
-        self.prompt_encoder = parts.prompt_encoder
-        self.mask_decoder = parts.mask_decoder
+        self.image_encoder: Any = parts.image_encoder
+        self.prompt_encoder: Any = parts.prompt_encoder
+        self.mask_decoder: Any = parts.mask_decoder
 
     def forward(
         self, image: torch.Tensor, points: tuple[torch.Tensor, torch.Tensor] | None, box: torch.Tensor | None
@@ -118,9 +119,8 @@ class SegVol(AllAtOnce):
                 torch.from_numpy(places)[None].float().to(self._device),
                 torch.from_numpy(positive.astype(np.float32))[None].to(self._device),
             )
-        answer: torch.Tensor = self._network(
-            image.to(self._device), points, None if box is None else box.to(self._device)
-        )
+        of_box = None if box is None else box.to(self._device)
+        answer: torch.Tensor = self._network(image.to(self._device), points, of_box)
         return answer.cpu()
 
 

@@ -37,12 +37,14 @@ def chosen(settings: Settings, what: str) -> Path | None:
 
 
 def identity(path: Path | None) -> str:
-    """The start of the SHA-256 of a file, or of all files of a folder; FRESH for None."""
+    """The start of the SHA-256 of a file, or of all files of a folder with their names; FRESH for None."""
     if path is None:
         return FRESH
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode())
         with file.open("rb") as opened:
             for block in iter(lambda: opened.read(2**20), b""):
                 digest.update(block)
