@@ -247,10 +247,14 @@ def test_weights_are_told_apart_and_checked(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save({"model": {f"module.{name}": value for name, value in network.state_dict().items()}}, path)
     other = torch.nn.Linear(2, 3)
-    weights.load_into(other, path, "model", prefix="module.")
+    weights.load_into(other, path, trusted=False, key="model", prefix="module.")
     assert torch.equal(other.weight, network.weight)
     with pytest.raises(Refusal, match=r"weights.pth does not fit this network \(.*\); give another file"):
-        weights.load_into(torch.nn.Linear(2, 4), path, "model", prefix="module.")
+        weights.load_into(torch.nn.Linear(2, 4), path, trusted=False, key="model", prefix="module.")
+    torch.save({"model": network.state_dict(), "epoch": SimpleNamespace(number=3)}, tmp_path / "more.pth")
+    with pytest.raises(Refusal, match=r"more\.pth holds more than tensors, .* add --option trust=yes"):
+        weights.load_into(other, tmp_path / "more.pth", trusted=False, key="model")
+    weights.load_into(other, tmp_path / "more.pth", trusted=True, key="model")
     assert len(weights.identity(path)) == 8
     assert weights.identity(path) != weights.identity(tmp_path)  # a folder's names count as well
     assert weights.identity(None) == "fresh"

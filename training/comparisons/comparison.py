@@ -62,7 +62,7 @@ class Comparison:
         self._held: _TurnedCT | None = None
         self._sent: list[VoxelClick] = []
         self._worker, of_weights, self._classes = self._started()
-        choices = [f"{key}={value}" for key, value in sorted(self._settings.options)]
+        choices = [f"{key}={value}" for key, value in sorted(self._settings.options) if key != "trust"]
         self.run = "-".join([self.name, *([of_weights] if of_weights else []), *choices])
 
     def open(self, volume: Volume) -> OpenedComparison:

@@ -28,7 +28,7 @@ class MedSam(SliceWise):
         self.weights = identity(path)
         self._device = device_of(settings)
         self._sam = sam_model_registry["vit_b"]()
-        load_into(self._sam, path)
+        load_into(self._sam, path, trusted=self.trusted)
         self._sam.to(self._device).eval()
 
     def embed(self, image: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:

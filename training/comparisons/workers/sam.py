@@ -24,7 +24,7 @@ class SegmentAnything(SliceWise):
         path = chosen(settings, "a file of SAM's weights, such as sam_vit_b_01ec64.pth")
         self.weights = identity(path)
         self._sam = sam_model_registry[self.option["variant"]]()
-        load_into(self._sam, path)
+        load_into(self._sam, path, trusted=self.trusted)
         self._sam.to(device_of(settings)).eval()
 
     def embed(self, image: np.ndarray) -> SamPredictor:

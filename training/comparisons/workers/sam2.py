@@ -25,7 +25,7 @@ class SegmentAnything2(SliceWise):
         path = chosen(settings, "a file of SAM 2's weights, such as sam2.1_hiera_base_plus.pt")
         self.weights = identity(path)
         self._sam = build_sam2(self.option["config"], device=str(device_of(settings)))
-        load_into(self._sam, path, "model")
+        load_into(self._sam, path, trusted=self.trusted, key="model")
 
     def embed(self, image: np.ndarray) -> SAM2ImagePredictor:
         """A predictor that has seen the slice."""

@@ -23,7 +23,7 @@ class SamMed2d(SliceWise):
         self.weights = identity(path)
         build = module_of(settings, "segment_anything").sam_model_registry["vit_b"]
         self._sam = build(SimpleNamespace(image_size=256, sam_checkpoint=None, encoder_adapter=True))
-        load_into(self._sam, path, "model")
+        load_into(self._sam, path, trusted=self.trusted, key="model")
         self._sam.to(device_of(settings)).eval()
         self._predictor = module_of(settings, "segment_anything.predictor_sammed").SammedPredictor
 

@@ -46,7 +46,7 @@ class SamMed3d(System):
         self.weights = identity(path)
         self._device = device_of(settings)
         self._network = medim.create_model("SAM-Med3D", pretrained=False)
-        load_into(self._network, path, "model_state_dict")
+        load_into(self._network, path, trusted=self.trusted, key="model_state_dict")
         self._network.to(self._device).eval()
         self._crops: list[_Crop] = []
 

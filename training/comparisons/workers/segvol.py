@@ -61,7 +61,7 @@ class SegVol(AllAtOnce):
         self._device = device_of(settings)
         build = module_of(settings, "segment_anything_volumetric").sam_model_registry["vit"]
         self._network = _Network(build(args=SimpleNamespace(patch_size=TOKEN, spatial_size=PATCH)))
-        load_into(self._network, path, "model", prefix="module.", without="text_encoder.")
+        load_into(self._network, path, trusted=self.trusted, key="model", prefix="module.", without="text_encoder.")
         self._network.to(self._device).eval()
 
     def prepare(self, hu: np.ndarray, spacing: Spacing) -> None:

@@ -73,10 +73,13 @@ class System(ABC):
     """The names of its further choices, and what each is by default."""
 
     def __init__(self, settings: Settings) -> None:
-        if unknown := sorted(set(settings.options) - set(self.OPTIONS)):
-            raise Refusal(f"it has no option {', '.join(unknown)}; it has: {', '.join(self.OPTIONS) or 'none'}.")
+        defaults = {**self.OPTIONS, "trust": "no"}
+        if unknown := sorted(set(settings.options) - set(defaults)):
+            raise Refusal(f"it has no option {', '.join(unknown)}; it has: {', '.join(defaults)}.")
         self.settings = settings
-        self.option = {**self.OPTIONS, **settings.options}
+        self.option = {**defaults, **settings.options}
+        self.trusted = self.option["trust"] == "yes"
+        """Whether its weights may be read though that can run code."""
         self.weights = ""
         """What tells its weights from others, such as the start of a hash."""
         self.classes: tuple[str, ...] = ()

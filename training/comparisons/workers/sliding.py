@@ -47,7 +47,7 @@ class SlidingNetwork(Automatic):
         self.weights = identity(path)
         self.device = device_of(settings)
         self.network = self.build(len(self.classes) + 1)
-        load_into(self.network, path, "state_dict")
+        load_into(self.network, path, trusted=self.trusted, key="state_dict")
         self.network.to(self.device).eval()
 
     @abstractmethod

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from .clicked import AllAtOnce
 from .clones import module_of
 from .grids import brought_back, resampled
 from .serve import Refusal, Settings, Spacing, serve
-from .weights import chosen, device_of, identity
+from .weights import chosen, device_of, identity, read
 
 FOLDER = "3DSAM-adapter"
 SPACING_MM = (1.0, 1.0, 1.0)
@@ -45,7 +45,7 @@ class ThreeDSamAdapter(AllAtOnce):
         self._device = device_of(settings)
         self._encoder, self._prompts, self._decoder = self._built()
         if path is not None:
-            content: Any = torch.load(path, map_location="cpu", weights_only=False)  # it holds more than tensors
+            content = read(path, self.trusted)
             self._encoder.load_state_dict(content["encoder_dict"])
             for encoder, tensors in zip(self._prompts, content["feature_dict"], strict=True):
                 encoder.load_state_dict(tensors)

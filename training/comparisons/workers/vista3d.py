@@ -34,7 +34,7 @@ class Vista3d(AllAtOnce):
         self.weights = identity(path)
         self._device = device_of(settings)
         self._network = vista3d132(in_channels=1)
-        load_into(self._network, path)
+        load_into(self._network, path, trusted=self.trusted)
         self._network.to(self._device).eval()
 
     def prepare(self, hu: np.ndarray, spacing: Spacing) -> None:

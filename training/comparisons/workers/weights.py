@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,28 @@ def identity(path: Path | None) -> str:
     return digest.hexdigest()[:8]
 
 
+def read(path: Path, trusted: bool) -> Any:
+    """What PyTorch has saved in a file: tensors, and other objects only where its source is trusted.
+
+    Raises Refusal where it holds others.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=not trusted)
+    except pickle.UnpicklingError as error:
+        raise Refusal(
+            f"{path} holds more than tensors, so that reading it can run code; "
+            "where you trust its source, add --option trust=yes."
+        ) from error
+
+
 def load_into(
-    module: torch.nn.Module, path: Path | None, key: str | None = None, prefix: str = "", without: str | None = None
+    module: torch.nn.Module,
+    path: Path | None,
+    *,
+    trusted: bool,
+    key: str | None = None,
+    prefix: str = "",
+    without: str | None = None,
 ) -> None:
     """Fill a network with the tensors of a file, if one is given; all must be there and none be left over.
 
@@ -61,7 +82,7 @@ def load_into(
     """
     if path is None:
         return
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    content = read(path, trusted)
     if key is not None and key in content:
         content = content[key]
     tensors = {name.removeprefix(prefix): value for name, value in content.items()}
