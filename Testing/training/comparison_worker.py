@@ -4,6 +4,8 @@ It is put beside the real workers as `workers.stand_in` by the tests, and speaks
 """
 
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -11,6 +13,11 @@ import numpy as np
 from .serve import Refusal, System, serve
 
 RADIUS_MM = 8.0
+HANGING_CHILD = """
+import os, pathlib, time
+pathlib.Path(os.environ.get("STAND_IN_CHILD", os.devnull)).write_text(str(os.getpid()))
+time.sleep(60)
+"""
 
 
 class StandIn(System):
@@ -36,6 +43,7 @@ class StandIn(System):
         if self.option["trouble"] == "raise":
             raise RuntimeError("CUDA out of memory.\nTried to allocate 20 GiB.")
         if self.option["trouble"] == "hang":
+            subprocess.Popen([sys.executable, "-c", HANGING_CHILD])
             time.sleep(60)
         if self.option["trouble"] == "slow":
             for step in range(8):

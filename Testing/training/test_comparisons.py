@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import sys
-import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -120,6 +121,16 @@ def test_only_what_is_new_is_sent(start, monkeypatch):
     assert asked == ["start", "volume", *["click", "mask"] * 3, "reset", "click", "mask"]
 
 
+def test_padding_is_air_to_a_system(start, monkeypatch):
+    written = []
+    write = process.Worker.write
+    monkeypatch.setattr(process.Worker, "write", lambda *given: (written.append(given[2].copy()), write(*given)))
+    volume = ct()
+    padded = Volume(np.where(np.arange(36) < 2, -3024, volume.array).astype(np.int16), volume.geometry)
+    start().open(padded).segment([click(volume, 8, 12, 14)])
+    assert (written[0].min(), written[0].max()) == (-1024, 400)
+
+
 def test_a_run_is_named_after_the_weights_and_the_options(start):
     assert start().run == "stand-in-w"
     assert start(at="click").run == "stand-in-w-at=click"
@@ -159,16 +170,18 @@ def test_progress_is_not_silence(start):
     assert opened.segment([click(volume, 8, 12, 14)]).mask.array.any()
 
 
-def test_a_cancel_ends_the_work_at_once_and_the_next_clicks_are_answered(start):
-    volume, cancel = ct(), threading.Event()
+def test_a_cancel_ends_the_work_at_once_and_the_next_clicks_are_answered(start, tmp_path, monkeypatch):
+    child = tmp_path / "child"
+    monkeypatch.setenv("STAND_IN_CHILD", str(child))
+    volume = ct()
     comparison = start(at="mask", trouble="hang")
     opened = comparison.open(volume)
-    threading.Timer(0.3, cancel.set).start()
     begun = time.monotonic()
     with pytest.raises(Cancelled):
-        opened.segment([click(volume, 8, 12, 14)], cancel)
+        opened.segment([click(volume, 8, 12, 14)], SimpleNamespace(is_set=lambda: child.exists() and child.read_text()))
     assert time.monotonic() - begun < 15
     assert not comparison._worker.running
+    assert not psutil.pid_exists(int(child.read_text())) or psutil.Process(int(child.read_text())).status() == "zombie"
     comparison._settings = SystemSettings()
     assert opened.segment([click(volume, 8, 12, 14)]).mask.array.any()
 

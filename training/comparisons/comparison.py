@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks import Click, check_clicks
 from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.grid import AIR_HU
 from CTSAM3DLib.result import CancelEvent
 from CTSAM3DLib.volume import Volume
 from CTSAM3DLib.volume_io import as_image
@@ -51,7 +53,10 @@ class SystemSettings:
 
 
 class Comparison:
-    """A comparison system, run in a process of its own. Raises ComparisonError where that cannot be started."""
+    """A comparison system, run in a process of its own; safe across threads, which take turns.
+
+    Raises ComparisonError where that cannot be started.
+    """
 
     def __init__(self, system: System, weights: str | None, settings: SystemSettings | None = None) -> None:
         self.name = system.name
@@ -59,6 +64,7 @@ class Comparison:
         self._system = system
         self._settings = settings or SystemSettings()
         self._weights = weights if weights in (None, FRESH) else os.path.abspath(weights)
+        self._lock = threading.Lock()
         self._held: _TurnedCT | None = None
         self._sent: list[VoxelClick] = []
         self._worker, of_weights, self._classes = self._started()
@@ -83,19 +89,20 @@ class Comparison:
     ) -> NDArray[np.uint8]:
         """The mask, 0 or 1, on the turned CT. Raises ComparisonError and Cancelled."""
         wanted = None if structure is None else self._classes[structure]
-        try:
-            self._hold(ct, cancel)
-            if self._sent != list(clicks[: len(self._sent)]):
-                self._worker.ask("reset", cancel=cancel)
-                self._sent = []
-            for voxel, positive in clicks[len(self._sent) :]:
-                self._worker.ask("click", voxel=voxel, positive=positive, cancel=cancel)
-                self._sent.append((voxel, positive))
-            answer = self._worker.ask("mask", structure=wanted, cancel=cancel)
-            return np.asarray(self._worker.read(answer["file"]), np.uint8)
-        except BaseException:  # whatever it was, the worker may hold half of what it was sent
-            self._held = None
-            raise
+        with self._lock:
+            try:
+                self._hold(ct, cancel)
+                if self._sent != list(clicks[: len(self._sent)]):
+                    self._worker.ask("reset", cancel=cancel)
+                    self._sent = []
+                for voxel, positive in clicks[len(self._sent) :]:
+                    self._worker.ask("click", voxel=voxel, positive=positive, cancel=cancel)
+                    self._sent.append((voxel, positive))
+                answer = self._worker.ask("mask", structure=wanted, cancel=cancel)
+                return np.asarray(self._worker.read(answer["file"]), np.uint8)
+            except BaseException:  # whatever it was, the worker may hold half of what it was sent
+                self._held = None
+                raise
 
     def _hold(self, ct: _TurnedCT, cancel: CancelEvent | None) -> None:
         """Have the worker hold this CT, started again should it have ended."""
@@ -134,7 +141,7 @@ class _TurnedCT:
     def __init__(self, ct: Volume) -> None:
         turn = sitk.DICOMOrientImageFilter()
         turn.SetDesiredCoordinateOrientation("LPS")
-        image = turn.Execute(as_image(ct.array, ct.geometry))
+        image = turn.Execute(as_image(np.maximum(ct.array, AIR_HU), ct.geometry))  # padding is air to them
         self._code = sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(ct.geometry.direction)
         self.slice_axis = 2 - turn.GetPermuteOrder()[2]
         self.geometry = Geometry.of_image(image)

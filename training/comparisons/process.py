@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -56,7 +57,7 @@ class Worker:
                 errors="replace",
                 env=_environment(),
                 cwd=self._folder.name,
-                start_new_session=True,  # Ctrl-C in our terminal is for us
+                start_new_session=True,  # Ctrl-C in our terminal is for us, and it can be ended with its children
             )
         except OSError as error:
             self._folder.cleanup()
@@ -110,11 +111,12 @@ class Worker:
         return cast("NDArray[Any]", np.load(self.folder / name))
 
     def close(self) -> None:
-        """End it, by force where it does not end by itself."""
+        """End it and what it has started at once; it has nothing to save."""
         with suppress(OSError):
             self._stdin.close()
-        self._process.kill()
-        self._process.wait(_STOP_S)
+        if self.running:
+            _kill(self._process)
+            self._process.wait(_STOP_S)
         for reader in self._readers:
             reader.join(_STOP_S)
         self._folder.cleanup()
@@ -154,6 +156,13 @@ class Worker:
     def _read_errors(self, pipe: IO[str]) -> None:
         with pipe:
             self._errors.extend(pipe)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    if os.name == "posix":
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
 
 
 def _environment() -> dict[str, str]:
