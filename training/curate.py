@@ -55,12 +55,12 @@ def curate(
 ) -> None:
     """Curate a data set into a folder, or go on with it, and write its queue and its report."""
     provider = provider_for(tissues, license_number)
-    records = chosen(read_dataset(source, with_defects=True), case)
-    folder = CuratedFolder(output)
+    records = chosen(read_dataset(source.resolve(), with_defects=True), case)
+    folder = CuratedFolder(output.resolve())
     folder.prepare()
     adopt_decisions(folder, getpass.getuser())
     reviewed = AuditLog(folder.audit).states()
-    tasks = [(record, output, provider, lacking(record, records), record.case in reviewed) for record in records]
+    tasks = [(record, folder.root, provider, lacking(record, records), record.case in reviewed) for record in records]
     kept_out = []
     done = fan_out(curate_case, tasks, jobs, scheduler)
     for (record, *_), result in track(done, "curating", len(tasks), console=Console(stderr=True)):

@@ -137,6 +137,7 @@ def test_a_correction_replaces_the_labels_and_is_logged_voxel_by_voxel(folder, c
     write_dataset(folder)
     record = read_dataset(folder.root)[0]
     assert record.label_file == folder.labels(CASE, 1)
+    assert record.labels_made_by.endswith("; corrected in review")
     assert np.array_equal(record.label_map().array, labels.array)
     assert folder.overlay(CASE, 1).is_file()
 

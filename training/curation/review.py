@@ -124,7 +124,7 @@ def _entry(folder: CuratedFolder, case: CuratedCase, state: ReviewState) -> dict
         "split": case.split,
         "source": case.source,
         "licence": case.licence,
-        "labels_made_by": case.labels_made_by,
+        "labels_made_by": case.labels_made_by + ("; corrected in review" if state.edits else ""),
         "review": state.status,
     }
 

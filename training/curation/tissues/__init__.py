@@ -44,5 +44,5 @@ def provider_for(choice: str, license_number: str | None = None) -> TissueProvid
     if choice == "totalsegmentator":
         return TotalSegmentatorTissues(license_number)
     if Path(choice).is_dir():
-        return PrecomputedTissues(Path(choice))
+        return PrecomputedTissues(Path(choice).resolve())
     raise CTSAM3DError(f"There are no tissues at {choice}; choose {CHOICES}.")
