@@ -26,7 +26,7 @@ UNDER_SKIN_MM = 6.0
 CLOSING_MM = 20.0
 """Half the width of gaps in the wall that are closed."""
 WALL_MM = 4.5
-"""Soft tissue this near to the outer side of the wall is wall."""
+"""Soft tissue this near to the outer side of the wall, and its outermost voxel in any case, is wall."""
 SMALLEST_CORE_ML, SMALLEST_MUSCLE_ML, SMALLEST_FAT_ML = 5.0, 1.0, 0.5
 """Smaller pieces do not count."""
 OF_THE_WALL = ("sternum", "costal_cartilages", "skull")
@@ -90,7 +90,7 @@ class _Slab:
 
     def _muscle(self, soft: np.ndarray, inner: np.ndarray) -> np.ndarray:
         free = self._kind == 0
-        border = soft & free & (self._inside(inner) <= WALL_MM)
+        border = soft & free & (self._inside(inner) <= max(WALL_MM, *self._spacing[1:]))
         wall = (self._kind == _WALL) | (self._kind == _MUSCLE) | border
         nearer = self._distance(wall) < self._distance((self._kind == _ORGAN) | (self._kind == _SPINE))
         unlabelled = free & inner & nearer & (self._hu >= MUSCLE_HU[0]) & (self._hu <= MUSCLE_HU[1])
