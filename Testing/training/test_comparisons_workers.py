@@ -15,7 +15,17 @@ from CTSAM3DLib.volume import Geometry, Volume
 from training.comparisons.comparison import Comparison, SystemSettings
 from training.comparisons.process import ComparisonError
 from training.comparisons.systems import SYSTEMS
-from training.comparisons.workers import automatic, clones, grids, segvol, slices, three_dsam_adapter, vista3d, weights
+from training.comparisons.workers import (
+    automatic,
+    clones,
+    grids,
+    segvol,
+    slices,
+    sliding,
+    three_dsam_adapter,
+    vista3d,
+    weights,
+)
 from training.comparisons.workers.serve import Refusal, Settings
 
 SHAPE = (24, 40, 44)
@@ -311,3 +321,18 @@ def test_monais_networks_answer_by_the_real_protocol(method, options, tmp_path):
     torch.save({"state_dict": {"a": torch.zeros(1)}}, wrong)
     with pytest.raises(ComparisonError, match=r"refuses: .*wrong.pth does not fit this network"):
         Comparison(SYSTEMS[method], str(wrong), SystemSettings(options=tuple(options.items())))
+
+
+def test_weights_of_a_plan_are_not_run_without_it(tmp_path):
+    class Planned(sliding.SlidingNetwork):
+        OF_TRAINING = ("spacing", "sd")
+
+        def build(self, labels):
+            return torch.nn.Conv3d(1, labels, 1)
+
+    path = tmp_path / "weights.pth"
+    torch.save(torch.nn.Conv3d(1, 14, 1).state_dict(), path)
+    with pytest.raises(Refusal, match="its weights go with the sd of their training; give them by --option"):
+        Planned(Settings(str(path), options={"spacing": "3,3,3"}))
+    assert Planned(Settings(str(path), options={"spacing": "3,3,3", "sd": "80"})).weights != "fresh"
+    assert Planned(FRESH).weights == "fresh"

@@ -13,10 +13,7 @@ from .sliding import SlidingNetwork
 
 
 class NnFormer(SlidingNetwork):
-    """nnFormer as for BTCV ("synapse"), whose patch and windows are fixed.
-
-    `spacing`, `range`, `mean` and `sd` have to be those of the plans that its weights were trained by.
-    """
+    """nnFormer as for BTCV ("synapse"), whose patch and windows are fixed."""
 
     OPTIONS: ClassVar[Mapping[str, str]] = {
         **SlidingNetwork.OPTIONS,
@@ -25,6 +22,7 @@ class NnFormer(SlidingNetwork):
         "sd": "100",
     }
     RAS = False
+    OF_TRAINING = ("spacing", "range", "mean", "sd")
 
     def build(self, labels: int) -> torch.nn.Module:
         """Transformers on volumes, without the outputs for deep supervision."""

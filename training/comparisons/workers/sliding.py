@@ -34,6 +34,8 @@ class SlidingNetwork(Automatic):
     }
     RAS: ClassVar[bool] = True
     """Whether the network's axes are x, y, z to the right, front and head, and not z, y, x as ours."""
+    OF_TRAINING: ClassVar[tuple[str, ...]] = ()
+    """The options for which nothing but the user's own training can tell the values."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -45,6 +47,8 @@ class SlidingNetwork(Automatic):
         (self._overlap,) = numbers(self.option["overlap"], 1, "an overlap")
         path = chosen(settings, f"a file of weights for {len(self.classes) + 1} labels with the background")
         self.weights = identity(path)
+        if path is not None and (missing := [name for name in self.OF_TRAINING if name not in settings.options]):
+            raise Refusal(f"its weights go with the {', '.join(missing)} of their training; give them by --option.")
         self.device = device_of(settings)
         self.network = self.build(len(self.classes) + 1)
         load_into(self.network, path, trusted=self.trusted, key="state_dict")

@@ -13,10 +13,7 @@ from .sliding import SlidingNetwork
 
 
 class UnetrPlusPlus(SlidingNetwork):
-    """UNETR++ as for BTCV ("synapse"), whose patch is fixed.
-
-    `spacing`, `range`, `mean` and `sd` have to be those of the plans that its weights were trained by.
-    """
+    """UNETR++ as for BTCV ("synapse"), whose patch is fixed."""
 
     OPTIONS: ClassVar[Mapping[str, str]] = {
         **SlidingNetwork.OPTIONS,
@@ -25,6 +22,7 @@ class UnetrPlusPlus(SlidingNetwork):
         "sd": "100",
     }
     RAS = False
+    OF_TRAINING = ("spacing", "range", "mean", "sd")
 
     def build(self, labels: int) -> torch.nn.Module:
         """Efficient paired attention in four stages, with the outputs for deep supervision."""
