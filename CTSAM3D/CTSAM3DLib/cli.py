@@ -1,4 +1,4 @@
-"""The command line: `ctsam3d segment`, `models`, `demo` and `serve`.
+"""The command line: `ctsam3d segment`, `models`, `demo`, `serve` and `web`.
 
 What a user can get wrong is said in one line on stderr, with exit code 2; an interrupted command ends with 130.
 """
@@ -196,6 +196,14 @@ def serve(context: typer.Context) -> None:
     from CTSAM3DServer.cli import app as server
 
     server(context.args, prog_name="ctsam3d serve")
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def web(context: typer.Context) -> None:
+    """Segment in a browser: serve a page on this computer and open it; see `ctsam3d web --help`."""
+    from CTSAM3DServer.web.cli import app as page
+
+    page(context.args, prog_name="ctsam3d web")
 
 
 def _check_name(name: str) -> None:

@@ -114,17 +114,22 @@ def read_markups(path: str | os.PathLike[str]) -> list[Click]:
         raise ClickError(f"{path} is not a markups file of Slicer; save the points as .mrk.json.") from error
 
 
-def write_markups(path: str | os.PathLike[str], clicks: Iterable[Click]) -> None:
-    """Write the clicks as a point list for Slicer (.mrk.json, LPS), labelled +1, -2, ... Raises OutputError."""
+def write_markups(path: str | os.PathLike[str], clicks: Sequence[Click], labels: Sequence[str] | None = None) -> None:
+    """Write the clicks as a point list for Slicer (.mrk.json, LPS), labelled +1, -2, ... unless `labels` say otherwise.
+
+    Raises OutputError.
+    """
+    if labels is None:
+        labels = [f"{'+' if click.positive else '-'}{number}" for number, click in enumerate(clicks, start=1)]
     points = [
         {
             "id": str(number),
-            "label": f"{'+' if click.positive else '-'}{number}",
+            "label": label,
             "description": "positive" if click.positive else "negative",
             "position": list(click.position),
             "positionStatus": "defined",
         }
-        for number, click in enumerate(clicks, start=1)
+        for number, (click, label) in enumerate(zip(clicks, labels, strict=True), start=1)
     ]
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
     with writing_whole(path) as temporary:

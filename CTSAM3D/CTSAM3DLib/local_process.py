@@ -102,10 +102,10 @@ class LocalServer:
 
         Raises ServerError where it is not started, and ModelError.
         """
-        return RemoteSegmenter.on(Connection(self._endpoint), "this computer", model)
+        return RemoteSegmenter.on(Connection(self.endpoint), "this computer", model)
 
-    def _endpoint(self) -> Endpoint:
-        """Where the server is; after a crash, that of a new one."""
+    def endpoint(self) -> Endpoint:
+        """Where the server is; after a crash, that of a new one. Raises ServerError where it is not started."""
         with self._lock:
             if self._process is None:
                 raise ServerError(Problem.NOT_STARTED, "The server on this computer is not started; start it first.")

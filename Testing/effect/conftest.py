@@ -53,7 +53,7 @@ class Workplace:
 
     def points(self):
         """World position and sign of every point in the views."""
-        node = self.effect.points._node
+        node = self.effect.points.node
         if node is None or node.GetScene() is None:
             return []
         return [
@@ -63,7 +63,7 @@ class Workplace:
 
     def overlay(self):
         """Names of what is shown over the segments: a growing mask, or what was added and removed."""
-        node = self.effect.changeDisplay._node
+        node = self.effect.changeDisplay.node
         if node is None or node.GetScene() is None:
             return []
         segmentation = node.GetSegmentation()

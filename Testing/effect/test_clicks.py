@@ -55,7 +55,7 @@ def test_moving_and_turning_the_wheel_are_left_to_the_view(workplace):
 def test_a_press_on_a_point_is_the_start_of_a_drag(workplace):
     workplace.click(INSIDE)
     workplace.settle()
-    display = workplace.effect.points._node.GetDisplayNode()
+    display = workplace.effect.points.node.GetDisplayNode()
     display.SetActiveControlPoint(0)
     assert not workplace.click(INSIDE_TOO)
     assert len(workplace.clicks()) == 1
@@ -165,7 +165,7 @@ def test_a_dragged_point_gives_the_mask_of_the_moved_click(workplace):
     workplace.settle()
     unmoved = workplace.clicks()[0]
     before = workplace.mask()
-    node = workplace.effect.points._node
+    node = workplace.effect.points.node
     node.SetNthControlPointPositionWorld(1, 49.5, 57.0, 57.0)
     assert not workplace.effect.driver.busy()  # nothing is asked while the mouse is still down
     node.InvokeEvent(node.PointEndInteractionEvent)
@@ -184,7 +184,7 @@ def test_a_deleted_point_gives_the_mask_of_the_others(workplace):
     one = workplace.mask()
     workplace.click(EDGE, control=True)
     workplace.settle()
-    workplace.effect.points._node.RemoveNthControlPoint(1)
+    workplace.effect.points.node.RemoveNthControlPoint(1)
     workplace.host.process_events(0.05)
     workplace.settle()
     assert len(workplace.clicks()) == 1

@@ -104,8 +104,8 @@ def test_two_editors_at_once_see_the_same_segment(workplace):
     workplace.effect._do(lambda: workplace.effect.segmentClicks.add(INSIDE, True))
     workplace.settle()
     workplace.host.process_events(0.1)
-    assert other.points._node is not workplace.effect.points._node
-    assert other.points._node.GetNumberOfControlPoints() == 1
+    assert other.points.node is not workplace.effect.points.node
+    assert other.points.node.GetNumberOfControlPoints() == 1
     other._do(lambda: other.segmentClicks.add(INSIDE_TOO, True))
     assert workplace.host.process_events(20, until=lambda: not other.driver.busy())
     workplace.host.process_events(0.1)
@@ -150,7 +150,7 @@ def test_points_that_a_user_deletes_come_back(workplace):
     workplace.click(INSIDE)
     workplace.settle()
     points = workplace.points()
-    workplace.host.scene.RemoveNode(workplace.effect.points._node)
+    workplace.host.scene.RemoveNode(workplace.effect.points.node)
     workplace.host.process_events(0.1)
     assert workplace.points() == points
 

@@ -35,7 +35,7 @@ def real_server():
     from CTSAM3DLib.local_process import LocalServer
 
     with LocalServer() as server:
-        yield server._endpoint()
+        yield server.endpoint()
 
 
 @pytest.fixture

@@ -219,7 +219,7 @@ def test_during_a_prediction_the_segmentation_is_deleted(held):
 
 def test_during_a_prediction_the_points_are_deleted(held):
     start(held)
-    held.host.scene.RemoveNode(held.effect.points._node)
+    held.host.scene.RemoveNode(held.effect.points.node)
     finish(held)
     assert held.mask().any()
     assert len(held.points()) == 1  # made anew from the segment's tag

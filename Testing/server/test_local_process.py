@@ -55,7 +55,7 @@ def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mas
 
 
 def test_it_is_reached_by_its_own_key_alone_which_no_list_of_processes_shows(local_server):
-    endpoint = local_server._endpoint()
+    endpoint = local_server.endpoint()
     assert requests.get(f"{endpoint.address}/v1/models", timeout=5).status_code == 401
     assert endpoint.key not in " ".join(process_of(local_server).cmdline())
     assert endpoint.key not in str(process_of(local_server).environ())

@@ -67,6 +67,13 @@ def geometry_of_matrix(shape: tuple[int, int, int], ijk_to_ras: ArrayLike) -> Ge
     return Geometry.from_matrix(shape, _RAS_TO_LPS @ np.asarray(ijk_to_ras, np.float64))
 
 
+def ras_matrix(geometry: Geometry) -> vtk.vtkMatrix4x4:
+    """The matrix from voxels i, j, k of a grid to RAS mm."""
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((_RAS_TO_LPS @ geometry.ijk_to_lps).ravel().tolist())
+    return matrix
+
+
 def to_local(world_ras: ArrayLike, segmentation_node: slicer.vtkMRMLSegmentationNode) -> Position:
     """A point in world RAS as LPS mm of the segmentation's local frame, rounded to a micrometre."""
     return _lps(_through(None, segmentation_node.GetParentTransformNode(), world_ras))

@@ -110,6 +110,10 @@ class SegmentPredictor:
         """Whether an answer is on its way, to this target or to any."""
         return bool(self._jobs) if target is None else target in self._jobs
 
+    def targets(self) -> list[Target]:
+        """The segments to which an answer is on its way."""
+        return list(self._jobs)
+
     def cancel(self, target: Target | None = None) -> None:
         """Take back what was asked, for this target or for all: clicks and masks are as before."""
         for one in list(self._jobs) if target is None else [target]:

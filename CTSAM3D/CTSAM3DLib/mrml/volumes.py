@@ -1,4 +1,4 @@
-"""A volume node as a library Volume in the segmentation's local frame."""
+"""A library Volume as a volume node, and a volume node as a library Volume in the segmentation's local frame."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.mrml import frames
 from CTSAM3DLib.volume import Volume
 
 _AIR_HU = -1024
+
+
+def add_volume_node(scene: slicer.vtkMRMLScene, volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add a library Volume (LPS of the world) to a scene, with its voxels copied."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(volume.array.shape[::-1])
+    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(volume.array).ravel(), deep=True))
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.SetAndObserveImageData(image)
+    node.SetIJKToRASMatrix(frames.ras_matrix(volume.geometry))
+    return node
 
 
 def volume_in_segmentation(

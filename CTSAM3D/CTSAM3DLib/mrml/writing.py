@@ -19,6 +19,10 @@ KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""
 
 
+UNDO_STATES = 10
+"""As many as Slicer's Segment Editor keeps."""
+
+
 class SegmentWriter(Protocol):
     """What a prediction needs of a segment editor: the effect's own in Slicer, `LogicSegmentWriter` elsewhere."""
 
@@ -46,7 +50,7 @@ class LogicSegmentWriter:
     """A SegmentWriter over `vtkSlicerSegmentEditorLogic`, for scripts and tests: no window, no effect.
 
     Without an `editor_node` one is made that allows edits everywhere and lets segments overlap, so that no segment
-    takes anything away from another; `close` removes it.
+    takes anything away from another; `close` removes it. Of more than `undo_states` the oldest are forgotten.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class LogicSegmentWriter:
         segmentation_node: slicer.vtkMRMLSegmentationNode,
         volume_node: slicer.vtkMRMLScalarVolumeNode | None,
         editor_node: slicer.vtkMRMLSegmentEditorNode | None = None,
+        undo_states: int = UNDO_STATES,
     ) -> None:
         self._own_node = editor_node is None
         if editor_node is None:
@@ -70,6 +75,7 @@ class LogicSegmentWriter:
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLScene(scene)
         self._logic.SetSegmentEditorNode(editor_node)
+        self._logic.SetMaximumNumberOfUndoStates(undo_states)
 
     def reference_image(self) -> slicer.vtkOrientedImageData:
         """The grid that segments are edited on. Raises CTSAM3DError where there is none."""
@@ -96,6 +102,10 @@ class LogicSegmentWriter:
     def can_undo(self) -> bool:
         """Whether a state was saved to go back to."""
         return bool(self._logic.CanUndo())
+
+    def can_redo(self) -> bool:
+        """Whether an undo can be taken back."""
+        return bool(self._logic.CanRedo())
 
     def undo(self) -> None:
         """Go back to the state that was saved last."""

@@ -1,0 +1,67 @@
+"""The process of one workspace. Its parent, the front, writes a line of JSON to its input and keeps that open."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from trame.app import get_server
+
+from CTSAM3DServer.web.backends import Backends, Front
+from CTSAM3DServer.web.files import Files
+from CTSAM3DServer.web.page import build_page
+from CTSAM3DServer.web.scene import Scene
+from CTSAM3DServer.web.start import DOOR_HEADER, Start
+from CTSAM3DServer.web.views import decorate_slices, decorate_surfaces, tell_pointer
+from CTSAM3DServer.web.workspace import Workspace
+
+
+def main() -> None:
+    """Serve one workspace on loopback and a free port, until the front is gone."""
+    start = Start.model_validate_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    server = get_server("ctsam3d", client_type="vue3")
+    scene = Scene(server, decorate_slices, decorate_surfaces)
+    backends = Backends(Front(start.front, start.secret), start.models, start.servers)
+    workspace = Workspace(server.state, scene, backends, start.folder)
+    build_page(server, workspace)
+    tell_pointer(scene, server.state)
+
+    @server.controller.set("on_server_bind")
+    def bind(wslink: object) -> None:
+        wslink.app.middlewares.append(_only_from(start.secret))  # type: ignore[attr-defined]
+        wslink.app.add_routes(Files(workspace).routes())  # type: ignore[attr-defined]
+
+    @server.controller.add("on_server_ready")
+    def ready(**_: object) -> None:
+        sys.stdout.write(json.dumps({"port": server.port}) + "\n")
+        sys.stdout.flush()
+        asyncio.get_running_loop().create_task(workspace.begin(start.ct))
+
+    server.start(host="127.0.0.1", port=0, open_browser=False, show_connection_info=False, timeout=0)
+
+
+def _only_from(secret: str) -> Middleware:
+    """Let the front in, and nobody else on this computer."""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.headers.get(DOOR_HEADER) != secret:
+            return web.Response(status=403, text="This is not the door.")
+        return await handler(request)
+
+    return check
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The page as a person has it: `ctsam3d web` in a process of its own, and the Chromium that is installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from Testing.web.desk import Desk
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WINDOW = {"width": 1280, "height": 720}
+"""The smallest window that the page is made for."""
+
+
+class Site:
+    """A running `ctsam3d web`."""
+
+    def __init__(self, *options: str, log: Path) -> None:
+        self._log = log
+        with log.open("w") as file:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("ctsam3d"), "web", "--no-browser", "--port", "0", *options],
+                stderr=file,
+            )
+        self.address = self._printed_address()
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(30)
+        finally:
+            self.process.kill()
+
+    def _printed_address(self) -> str:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            found = re.search(r"the page is at (\S+)", self.said())
+            if found:
+                return found[1]
+            assert self.process.poll() is None, self.said()
+            time.sleep(0.1)
+        raise AssertionError(f"ctsam3d web is not ready: {self.said()}")
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium; install Debian's package chromium")
+    with sync_playwright() as playwright:
+        # No sandbox: tests may run as root.
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def torso():
+    """The sample's phantom with voxels of 3 mm, which is quicker to open."""
+    from training.torso import torso
+
+    return torso(spacing=(3.0, 3.0, 3.0))
+
+
+@pytest.fixture(scope="session")
+def ct_file(torso, tmp_path_factory):
+    path = tmp_path_factory.mktemp("ct") / "torso.nii.gz"
+    torso.ct.write(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def site(ct_file, tmp_path_factory):
+    """A site whose pages begin with the torso."""
+    running = Site(str(ct_file), log=tmp_path_factory.mktemp("site") / "log")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def new_desk(browser: Browser):
+    """Opens addresses, each in a window of its own with its own cookies."""
+    contexts = []
+
+    def open_desk(address: str) -> Desk:
+        context = browser.new_context(viewport=WINDOW, accept_downloads=True)
+        contexts.append(context)
+        desk = Desk(context.new_page())
+        desk.page.goto(address)
+        return desk
+
+    yield open_desk
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def desk(site, new_desk):
+    """A page with the torso on it, just opened."""
+    opened = new_desk(site.address)
+    opened.wait_for_ct()
+    return opened
+
+
+@pytest.fixture
+def middle(torso):
+    """The position (LPS) in a structure that is nearest to its middle."""
+
+    def position(name: str) -> tuple[float, float, float]:
+        label = next(label for label, known in torso.names.items() if known == name)
+        voxels = np.argwhere(torso.labels == label)
+        voxel = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
+        left, posterior, superior = torso.ct.geometry.to_lps(voxel[::-1])
+        return float(left), float(posterior), float(superior)
+
+    return position
