@@ -53,14 +53,19 @@ def curate(
     scheduler: Annotated[str | None, typer.Option(help="Address of a Dask cluster instead, tcp://HOST:8786.")] = None,
     license_number: LicenceKey = None,
 ) -> None:
-    """Curate a data set into a folder, or go on with it, and write its queue and its report."""
+    """Curate a data set into a folder, or go on with it, and write its queue and its report.
+
+    For people's part see: curate review --help. For how well tissues agree with others: curate agreement --help.
+    """
     provider = provider_for(tissues, license_number)
-    records = chosen(read_dataset(source.resolve(), with_defects=True), case)
+    everything = read_dataset(source.resolve(), with_defects=True)
+    records = chosen(everything, case)
     folder = CuratedFolder(output.resolve())
     folder.prepare()
     adopt_decisions(folder, getpass.getuser())
     reviewed = AuditLog(folder.audit).states()
-    tasks = [(record, folder.root, provider, lacking(record, records), record.case in reviewed) for record in records]
+    common = {name for record in everything if record.mask_files for name in record.labels.values()}
+    tasks = [(record, folder.root, provider, lacking(record, common), record.case in reviewed) for record in records]
     kept_out = []
     done = fan_out(curate_case, tasks, jobs, scheduler)
     for (record, *_), result in track(done, "curating", len(tasks), console=Console(stderr=True)):
@@ -80,11 +85,9 @@ def chosen(records: Sequence[CaseRecord], cases: Sequence[str] | None) -> list[C
     return [record for record in records if not cases or record.case in cases]
 
 
-def lacking(record: CaseRecord, records: Sequence[CaseRecord]) -> list[str]:
-    """The structures of which other cases have a mask of their own, and this one has not."""
-    if not record.mask_files:
-        return []
-    return sorted({name for other in records for name in other.labels.values()} - set(record.labels.values()))
+def lacking(record: CaseRecord, common: set[str]) -> list[str]:
+    """Those of the structures that have masks of their own in this data set which the case has no mask of."""
+    return sorted(common - set(record.labels.values())) if record.mask_files else []
 
 
 def write_all(folder: CuratedFolder) -> dict[str, Any]:

@@ -7,7 +7,7 @@ Names of cases are such that published splits hold for them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, cycle
 from pathlib import Path
@@ -30,6 +30,8 @@ from training.torso import TorsoPhantom, torso
 Phantoms = Mapping[str, TorsoPhantom]
 """Phantoms by the names of their cases."""
 SPLITS = ("train", "val", "test")
+MOST_CASES = 50
+"""In each layout; MSD Colon has 26 published test cases, which take turns with as many training cases."""
 PANCREAS, COLON = {1: "pancreas", 2: "cancer"}, {1: "colon cancer primaries"}
 
 
@@ -108,18 +110,34 @@ def write_btcv(folder: Path, phantoms: Phantoms) -> None:
         _write_pair(phantom, raw / "img" / f"{case}.nii.gz", label_file)
 
 
+Labelling = Callable[[TorsoPhantom, int], TorsoPhantom]
+"""What a data set labels in a torso, by the patient's seed."""
+
+
 @dataclass(frozen=True)
 class Layout:
-    """A layout: its folder, what its cases are called, how a torso of a seed is labelled, and how files are written."""
+    """A layout: its folder, what its cases are called, what it labels, and how its files are written."""
 
     folder: str
-    cases: Iterable[str]
-    labelled: Callable[[TorsoPhantom, int], TorsoPhantom]
+    cases: Sequence[str]
+    labelled: Labelling
     write: Callable[[Path, Phantoms], None]
 
 
+def _all_parts(phantom: TorsoPhantom, _seed: int) -> TorsoPhantom:
+    return phantom
+
+
+def _structures(names: Mapping[int, str]) -> Labelling:
+    return lambda phantom, _seed: labelled_as(phantom, names)
+
+
+def _tumour(organ: str, names: Mapping[int, str], tumour: int) -> Labelling:
+    return lambda phantom, seed: with_tumour(phantom, organ, names, tumour, seed)
+
+
 def _numbered(pattern: str) -> list[str]:
-    return [pattern.format(number) for number in range(1, 1000)]
+    return [pattern.format(number) for number in range(1, MOST_CASES + 1)]
 
 
 def _msd_cases(task: str) -> list[str]:
@@ -131,39 +149,19 @@ def _msd_cases(task: str) -> list[str]:
 
 
 LAYOUTS: dict[str, Layout] = {
-    "own": Layout("CTSAM3D", _numbered("torso-{:d}"), lambda phantom, _: phantom, write_own),
+    "own": Layout("CTSAM3D", _numbered("torso-{}"), _all_parts, write_own),
     "totalsegmentator-v1": Layout(
-        "TotalSegmentator-v1",
-        _numbered("s{:04d}"),
-        lambda phantom, _: labelled_as(phantom, anatomy.V1),
-        write_totalsegmentator,
+        "TotalSegmentator-v1", _numbered("s{:04d}"), _structures(anatomy.V1), write_totalsegmentator
     ),
     "totalsegmentator-v2": Layout(
-        "TotalSegmentator-v2",
-        _numbered("s{:04d}"),
-        lambda phantom, _: labelled_as(phantom, anatomy.V2),
-        write_totalsegmentator,
+        "TotalSegmentator-v2", _numbered("s{:04d}"), _structures(anatomy.V2), write_totalsegmentator
     ),
-    "flare22": Layout(
-        "FLARE22", _numbered("FLARE22_Tr_{:04d}"), lambda phantom, _: labelled_as(phantom, FLARE22), write_flare22
-    ),
-    "btcv": Layout("BTCV", _numbered("img{:04d}"), lambda phantom, _: labelled_as(phantom, BTCV), write_btcv),
-    "msd-pancreas": Layout(
-        "Task07_Pancreas",
-        _msd_cases("pancreas"),
-        lambda phantom, seed: with_tumour(phantom, "pancreas", PANCREAS, 2, seed),
-        write_msd,
-    ),
-    "msd-colon": Layout(
-        "Task10_Colon",
-        _msd_cases("colon"),
-        lambda phantom, seed: with_tumour(phantom, "colon", COLON, 1, seed),
-        write_msd,
-    ),
-    "nnunet": Layout("Dataset501_Torso", _numbered("torso_{:03d}"), lambda phantom, _: phantom, write_nnunet),
-    "monai": Layout(
-        "MONAI", _numbered("torso-{:d}"), lambda phantom, _: labelled_as(phantom, anatomy.V2), write_datalist
-    ),
+    "flare22": Layout("FLARE22", _numbered("FLARE22_Tr_{:04d}"), _structures(FLARE22), write_flare22),
+    "btcv": Layout("BTCV", _numbered("img{:04d}"), _structures(BTCV), write_btcv),
+    "msd-pancreas": Layout("Task07_Pancreas", _msd_cases("pancreas"), _tumour("pancreas", PANCREAS, 2), write_msd),
+    "msd-colon": Layout("Task10_Colon", _msd_cases("colon"), _tumour("colon", COLON, 1), write_msd),
+    "nnunet": Layout("Dataset501_Torso", _numbered("torso_{:03d}"), _all_parts, write_nnunet),
+    "monai": Layout("MONAI", _numbered("torso-{}"), _structures(anatomy.V2), write_datalist),
 }
 """The layouts by the names that the command knows them by."""
 _DESCRIBED = {"name": "synthetic torsos", "licence": "Apache-2.0"}
@@ -178,7 +176,7 @@ def write_layout(name: str, output: Path, cases: int, seed: int = 0, spacing: fl
     number, layout = list(LAYOUTS).index(name), LAYOUTS[name]
     seeds = [seed + 1000 * number + case for case in range(cases)]
     torsos = [torso(patient, (spacing,) * 3) for patient in seeds]
-    names = list(layout.cases)[:cases]
+    names = layout.cases[:cases]
     phantoms = {
         case: layout.labelled(phantom, patient) for case, phantom, patient in zip(names, torsos, seeds, strict=True)
     }
@@ -195,7 +193,7 @@ def write_layout(name: str, output: Path, cases: int, seed: int = 0, spacing: fl
 
 def main(
     output: Annotated[Path, typer.Option(help="A folder, made where it is not there.")],
-    cases: Annotated[int, typer.Option(min=1, help="How many patients in each layout.")] = 3,
+    cases: Annotated[int, typer.Option(min=1, max=MOST_CASES, help="How many patients in each layout.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Of the first patient.")] = 0,
     spacing: Annotated[float, typer.Option(min=1.0, help="Of the voxels, mm.")] = 4.0,
     layout: Annotated[list[str] | None, typer.Option(help=f"{', '.join(LAYOUTS)}; all by default.")] = None,

@@ -154,7 +154,7 @@ def test_masks_that_a_case_lacks_are_noted(own_source, tmp_path):
 
 def test_a_wrong_licence_key_keeps_cases_out_and_nothing_is_lost(source, tmp_path, monkeypatch):
     folder = run(source, tmp_path / "out", "--case", "s0001")
-    before = contents(folder)["label/s0001.nii.gz"]
+    before = contents(folder)
     (tmp_path / "totalsegmentator").mkdir()
     (tmp_path / "totalsegmentator" / "__init__.py").touch()
     (tmp_path / "totalsegmentator" / "python_api.py").write_text(
@@ -162,12 +162,30 @@ def test_a_wrong_licence_key_keeps_cases_out_and_nothing_is_lost(source, tmp_pat
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.18.0")
-    run(source, tmp_path / "out", "--case", "s0002", "--case", "s0003", tissues="totalsegmentator")
+    run(source, tmp_path / "out", tissues="totalsegmentator")
     reasons = {row["case"]: row["reason"] for row in read_csv(folder.quarantine)}
-    assert set(reasons) == {"s0002", "s0003"}
+    assert set(reasons) == {"s0001", "s0002", "s0003"}
     assert all("refuses its licence key" in reason for reason in reasons.values())
-    assert contents(folder)["label/s0001.nii.gz"] == before
+    after = contents(folder)
+    assert all(after[name] == before[name] for name in before if "/" in name)
     assert [record.case for record in read_dataset(folder.root)] == ["s0001"]
+
+
+def test_a_case_without_a_body_is_kept_out(own_source, tmp_path):
+    ct = own_source / "s0001" / "ct.nii.gz"
+    whole = Volume.read(ct)
+    Volume(np.minimum(whole.array, -400), whole.geometry).write(ct)
+    folder = run(own_source, tmp_path / "out", "--case", "s0001")
+    assert "There is no body in" in read_csv(folder.quarantine)[0]["reason"]
+
+
+def test_a_curated_folder_can_be_curated_again_with_other_tissues(curated, tmp_path):
+    """Its tissues are not taken for own labels."""
+    folder = run(curated.root, tmp_path / "out", "--case", "s0001", tissues="rules")
+    (again,) = folder.all_done()
+    assert again.labelled_before == curated.done("s0001").labelled_before
+    assert again.voxels["skeletal_muscle"] != curated.done("s0001").voxels["skeletal_muscle"]
+    assert again.voxels["liver"] == curated.done("s0001").voxels["liver"]
 
 
 def test_processes_give_the_same_result(source, curated, tmp_path):

@@ -1,6 +1,7 @@
 """The steps of the curation, each by itself: on phantoms whose result is known, and on a real CT."""
 
 import itertools
+import pickle
 import sys
 import types
 from pathlib import Path
@@ -18,9 +19,10 @@ from training.curation.merge import MUSCLE, SUBCUTANEOUS_FAT, VISCERAL_FAT, clea
 from training.curation.orient import to_rai
 from training.curation.tissues import provider_for
 from training.datasets import read_dataset
+from training.layouts import write_own
 from training.metrics import dice
 from training.synthetic_anatomy import labelled_as, tissues
-from training.torso import torso
+from training.torso import TorsoPhantom, torso
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -250,18 +252,15 @@ def test_labels_are_mapped_by_name_and_overlaps_noted(totalsegmentator):
     read = ingest(record)
     names = [EXTENDED.get(value, "") for value in read.labels.array[:, 5, 5]]
     assert names == [*["", ""], *["pancreas"] * 3, *["aorta"] * 3, "skull", "", "", ""]
-    assert read.notes == ("36 voxels of pancreas lie under aorta, which has them now.",)
+    assert read.notes == ("36 voxels lie in two masks: aorta has 36 of pancreas.",)
     assert read.ct.array.dtype == np.int16
 
 
 def test_labels_that_nobody_knows_are_left_out_and_told(tmp_path):
-    from training.layouts import write_own
-    from training.torso import TorsoPhantom
-
     labels = np.zeros((6, 6, 6), np.uint8)
-    labels[1:3], labels[3:5] = 1, 2
+    labels[1:3], labels[3:4], labels[4:5] = 1, 2, 3
     hu = np.where(labels > 0, 40, -1000).astype(np.int16)
-    write_own(tmp_path, {"one": TorsoPhantom(volume(hu), labels, {1: "liver", 2: "brainstem"})})
+    write_own(tmp_path, {"one": TorsoPhantom(volume(hu), labels, {1: "liver", 2: "brainstem", 3: "visceral_fat"})})
     read = ingest(read_dataset(tmp_path)[0])
     assert set(np.unique(read.labels.array)) == {0, 5}
     assert read.notes == ("Labels that TotalSeg++ does not know are left out: brainstem.",)
@@ -310,8 +309,6 @@ def test_sheared_axes_are_refused(totalsegmentator):
 
 
 def test_defects_cross_processes():
-    import pickle
-
     defect = pickle.loads(pickle.dumps(Defect("It is broken.", "a.nii.gz")))
     assert (str(defect), defect.reason, defect.file) == ("It is broken.", "It is broken.", "a.nii.gz")
 

@@ -42,6 +42,14 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class ReviewState:
+    """What was last decided on a case, and how often it was edited."""
+
+    status: str = OPEN
+    edits: int = 0
+
+
+@dataclass(frozen=True)
 class AuditLog:
     """A file of JSON lines."""
 
@@ -70,11 +78,3 @@ class AuditLog:
             edits = found[decision.case].edits if decision.case in found else 0
             found[decision.case] = ReviewState(decision.action, edits + (decision.action == "edited"))
         return found
-
-
-@dataclass(frozen=True)
-class ReviewState:
-    """What was last decided on a case, and how often it was edited."""
-
-    status: str = OPEN
-    edits: int = 0

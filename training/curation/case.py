@@ -32,7 +32,7 @@ CURATION = "1"
 def curate_case(
     record: CaseRecord, root: Path, provider: TissueProvider, lacking: Sequence[str] = (), reviewed: bool = False
 ) -> CuratedCase:
-    """Curate a case unless that is done already.
+    """Curate a case unless that is done already; where it fails, what was curated before stays.
 
     Args:
         record: the case in its data set.
@@ -51,11 +51,13 @@ def curate_case(
     if before and before.key == key:
         return before
     if before:
-        _give_up(folder, before)
+        _check_not_edited(folder, record.case)
     source = ingest(record)
     ct, own = to_rai(source.ct), to_rai(source.labels, labels=True)
     hu, spacing = ct.array, ct.geometry.spacing[::-1]
     body = body_of(hu, own.array, spacing)
+    if not body.any():
+        raise Defect(f"There is no body in {record.ct}; look at the CT.", str(record.ct))
     merged = merge(own.array, provider.tissues(record.case, ct, own).array, body)
     labels = Volume(clean_up(hu, merged, body, spacing), ct.geometry, record.case)
     counted = in_body(hu, body)
@@ -68,16 +70,14 @@ def curate_case(
         labels_made_by=f"{record.labels_made_by or 'not said'}; tissues: {provider.made_by}",
         labelled_before=int(np.count_nonzero(own.array[counted])),
         labelled_merged=int(np.count_nonzero(merged[counted])),
-        notes=[
-            *source.notes,
-            *([f"It has no mask of {', '.join(lacking)}, which other cases have."] if lacking else []),
-        ],
+        notes=[*source.notes, *_note_on(lacking)],
         **measured(hu, labels.array, body),
     )
+    folder.figures(record.case).unlink(missing_ok=True)  # from here on the case is not done, until it is again
     ct.write(folder.ct(record.case))
     labels.write(folder.labels(record.case))
     folder.scene(record.case).parent.mkdir(exist_ok=True)
-    draw(folder, curated, ct, labels, body)
+    draw_case(folder, curated, ct, labels, body)
     write_scene(labels, folder.ct(record.case), folder.segmentation(record.case), folder.scene(record.case))
     folder.write_done(curated)
     return curated
@@ -95,7 +95,7 @@ def measured(hu: np.ndarray, labels: np.ndarray, body: np.ndarray) -> dict[str, 
     }
 
 
-def draw(
+def draw_case(
     folder: CuratedFolder, curated: CuratedCase, ct: Volume, labels: Volume, body: np.ndarray, edit: int = 0
 ) -> None:
     """Write the picture of a case as curated, or of an edit of it."""
@@ -108,15 +108,15 @@ def draw(
     draw_overlay(path, ct.array, labels.array, doubt, body, ct.geometry.spacing[::-1], titles)
 
 
-def _give_up(folder: CuratedFolder, curated: CuratedCase) -> None:
-    """Forget a case that is to be curated again. Raises Defect where work of a person's would be lost by it."""
-    path = folder.segmentation(curated.case)
-    if path.is_file() and not _is_as_curated(path, Volume.read(folder.labels(curated.case))):
-        raise Defect(
-            f"{curated.case} has to be curated again, but {path} was edited; import or delete that first.",
-            str(path),
-        )
-    folder.figures(curated.case).unlink()
+def _note_on(lacking: Sequence[str]) -> list[str]:
+    return [f"It has no mask of {', '.join(lacking)}, which other cases have."] if lacking else []
+
+
+def _check_not_edited(folder: CuratedFolder, case: str) -> None:
+    """Raise Defect where a person's work would be lost by curating the case again."""
+    path = folder.segmentation(case)
+    if path.is_file() and not _is_as_curated(path, Volume.read(folder.labels(case))):
+        raise Defect(f"{case} has to be curated again, but {path} was edited; import or delete that first.", str(path))
 
 
 def _is_as_curated(segmentation: Path, labels: Volume) -> bool:

@@ -12,7 +12,11 @@ from training import anatomy
 from training.curation.defects import Defect, blaming
 from training.datasets.records import CaseRecord, read_labels
 
-_VALUES = {name: value for value, name in anatomy.EXTENDED.items()}
+_TISSUES = anatomy.GROUPS["Curated"]
+_VALUES = {name: value for value, name in anatomy.EXTENDED.items() if name not in _TISSUES}
+
+MOST_OVERLAPS = 3
+"""Pairs of masks that are named, those that overlap most."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Ingested:
 def ingest(record: CaseRecord) -> Ingested:
     """Return the CT and its labels, mapped by name and never by index, which differs between releases.
 
-    Masks are merged in ascending order of their values in the data set, later over earlier, as TotalSegmentator's own
-    tool does; overlaps are noted. Raises Defect where the case cannot be used.
+    Tissues that the data set has already are left out, since they are made anew. Masks are merged in ascending order of
+    their values in the data set, later over earlier, as TotalSegmentator's own tool does; overlaps are noted. Raises
+    Defect where the case cannot be used.
     """
     if record.defect:
         raise Defect(f"{record.case} is known not to be usable: {record.defect}.", str(record.ct))
@@ -53,7 +58,7 @@ def ingest(record: CaseRecord) -> Ingested:
         raise Defect(f"{record.case} has no masks; restore its folder of segmentations.", str(record.ct.parent))
     if not labels.any():
         raise Defect(f"All masks of {record.case} are empty; look whether they belong to this CT.", str(record.ct))
-    if strange := sorted(set(record.labels.values()) - set(_VALUES)):
+    if strange := sorted(set(record.labels.values()) - set(_VALUES) - set(_TISSUES)):
         notes.append(f"Labels that TotalSeg++ does not know are left out: {', '.join(strange)}.")
     return Ingested(ct, Volume(labels, ct.geometry, record.case), tuple(notes))
 
@@ -87,8 +92,7 @@ def _merged(record: CaseRecord, ct: Volume) -> tuple[np.ndarray, list[str]]:
             if below:
                 overlaps[anatomy.EXTENDED[int(below)], record.labels[value]] += int(voxels)
         labels[mask] = _VALUES[record.labels[value]]
-    notes = [
-        f"{voxels} voxels of {under} lie under {over}, which has them now."
-        for (under, over), voxels in overlaps.most_common()
-    ]
-    return labels, notes
+    if not overlaps:
+        return labels, []
+    most = [f"{over} has {voxels} of {under}" for (under, over), voxels in overlaps.most_common(MOST_OVERLAPS)]
+    return labels, [f"{sum(overlaps.values())} voxels lie in two masks: {', '.join(most)}."]

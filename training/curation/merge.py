@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cc3d
-import edt
 import numpy as np
 
 from CTSAM3DLib.geometry import filled_box
+from training.curation.regions import distance_to, without_dust
 
 FAT_HU, MUSCLE_HU = (-190, -30), (-29, 150)
 """What fat and muscle can have in a CT, both ends included."""
@@ -38,10 +37,9 @@ def clean_up(hu: np.ndarray, merged: np.ndarray, body: np.ndarray, spacing: Sequ
     All arrays are (z, y, x), the spacing in mm too.
     """
     cleaned = merged.copy()
-    fewest = max(2, round(SMALLEST_ML * 1000 / np.prod(spacing)))
     for value in PLAUSIBLE_HU:
         tissue = merged == value
-        cleaned[tissue & ~cc3d.dust(tissue, threshold=fewest, connectivity=6).astype(bool)] = 0
+        cleaned[tissue & ~without_dust(tissue, SMALLEST_ML, spacing)] = 0
     box = filled_box(body)
     cleaned[box] = _gaps_filled(hu[box], cleaned[box], body[box], spacing)
     return cleaned
@@ -64,20 +62,15 @@ def is_tissue(labels: np.ndarray) -> np.ndarray:
 
 def _gaps_filled(hu: np.ndarray, labels: np.ndarray, body: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     own = (labels > 0) & ~is_tissue(labels)
-    gap = body & (labels == 0) & (_distance(own, spacing) <= GAP_MM)
+    gap = body & (labels == 0) & (distance_to(own, spacing) <= GAP_MM)
     filled = labels.copy()
     nearest = np.full(labels.shape, np.float32(GAP_MM))
     for value, (low, high) in PLAUSIBLE_HU.items():
-        distance = _distance(labels == value, spacing)
+        distance = distance_to(labels == value, spacing)
         takes = gap & (distance <= nearest) & (hu >= low) & (hu <= high)
         filled[takes] = value
         nearest[takes] = distance[takes]
     return filled
-
-
-def _distance(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
-    """Return the mm from every voxel to the nearest of the mask; infinite where the mask is empty."""
-    return edt.edt(~mask, anisotropy=spacing) if mask.any() else np.full(mask.shape, np.inf, np.float32)
 
 
 def _touching(mask: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from CTSAM3DLib.volume import Volume
 from training import anatomy
 from training.curation.audit import OPEN, Action, AuditLog, Decision, ReviewState
 from training.curation.body import body_of
-from training.curation.case import draw, measured
+from training.curation.case import draw_case, measured
 from training.curation.corrected import read_corrected
 from training.curation.folder import CuratedCase, CuratedFolder, read_csv, write_csv, write_json
 from training.curation.merge import is_tissue
@@ -78,7 +78,9 @@ def decide(folder: CuratedFolder, case: str, action: Action, who: str, reason: s
     """Log that somebody accepts or rejects a case as it is now. Raises CTSAM3DError where there is no such case."""
     _known(folder, case)
     labels = _file_hash(folder.labels(case, _edits(folder, case)))
-    return _log(folder, Decision(_now(), who, case, action, labels, labels, reason))
+    decision = Decision(when=_now(), who=who, case=case, action=action, before=labels, after=labels, reason=reason)
+    AuditLog(folder.audit).add(decision)
+    return decision
 
 
 def import_corrected(folder: CuratedFolder, case: str, file: Path, who: str) -> Decision:
@@ -97,12 +99,21 @@ def import_corrected(folder: CuratedFolder, case: str, file: Path, who: str) -> 
     edited = dataclasses.replace(curated, **measured(ct.array, labels.array, body))
     edit = edits + 1
     labels.write(folder.labels(case, edit))
-    draw(folder, edited, ct, labels, body, edit)
+    draw_case(folder, edited, ct, labels, body, edit)
     folder.write_done(edited, edit)
-    hashes = _file_hash(folder.labels(case, edits)), _file_hash(folder.labels(case, edit))
-    changed = _changed(before, labels.array)
-    decision = Decision(_now(), who, case, "edited", *hashes, "", str(file), _file_hash(file), changed)
-    return _log(folder, decision)
+    decision = Decision(
+        when=_now(),
+        who=who,
+        case=case,
+        action="edited",
+        before=_file_hash(folder.labels(case, edits)),
+        after=_file_hash(folder.labels(case, edit)),
+        file=str(file),
+        file_hash=_file_hash(file),
+        changed=_changed(before, labels.array),
+    )
+    AuditLog(folder.audit).add(decision)
+    return decision
 
 
 def write_dataset(folder: CuratedFolder) -> None:
@@ -138,11 +149,6 @@ def _known(folder: CuratedFolder, case: str) -> CuratedCase:
 
 def _edits(folder: CuratedFolder, case: str) -> int:
     return AuditLog(folder.audit).states().get(case, ReviewState()).edits
-
-
-def _log(folder: CuratedFolder, decision: Decision) -> Decision:
-    AuditLog(folder.audit).add(decision)
-    return decision
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> Mapping[str, tuple[int, int]]:

@@ -19,6 +19,7 @@ from CTSAM3DLib.volume import Volume
 from training import anatomy
 from training.curation.body import body_of
 from training.curation.merge import FAT_HU, MUSCLE_HU
+from training.curation.regions import distance_to, without_dust
 
 SKIN_MM = 2.0
 """What lies nearer to the surface is skin, and so are soft tissues within `UNDER_SKIN_MM`, which no wall ends in."""
@@ -69,14 +70,14 @@ class _Slab:
         inner = self._within_the_wall(soft)
         below_skin = self._depth - min(self._spacing[1:]) / 2 > SKIN_MM
         found = np.zeros(self._hu.shape, np.uint8)
-        found[self._without_dust(fat & inner & (self._kind == 0), SMALLEST_FAT_ML)] = 2
+        found[without_dust(fat & inner & (self._kind == 0), SMALLEST_FAT_ML, self._spacing)] = 2
         found[fat & ~inner & below_skin] = 1
         found[self._muscle(soft, inner)] = 3
         return found
 
     def _within_the_wall(self, soft: np.ndarray) -> np.ndarray:
         """What the wall of the trunk holds, the wall among it: dense tissue and labels, closed in each slice."""
-        core = self._without_dust((soft & (self._depth > UNDER_SKIN_MM)) | (self._kind > 0), SMALLEST_CORE_ML)
+        core = without_dust((soft & (self._depth > UNDER_SKIN_MM)) | (self._kind > 0), SMALLEST_CORE_ML, self._spacing)
         return core | np.stack([self._closed(plane) for plane in core])
 
     def _closed(self, plane: np.ndarray) -> np.ndarray:
@@ -92,19 +93,13 @@ class _Slab:
         free = self._kind == 0
         border = soft & free & (self._inside(inner) <= max(WALL_MM, *self._spacing[1:]))
         wall = (self._kind == _WALL) | (self._kind == _MUSCLE) | border
-        nearer = self._distance(wall) < self._distance((self._kind == _ORGAN) | (self._kind == _SPINE))
+        others = (self._kind == _ORGAN) | (self._kind == _SPINE)
+        nearer = distance_to(wall, self._spacing) < distance_to(others, self._spacing)
         unlabelled = free & inner & nearer & (self._hu >= MUSCLE_HU[0]) & (self._hu <= MUSCLE_HU[1])
-        return self._without_dust(unlabelled | (self._kind == _MUSCLE), SMALLEST_MUSCLE_ML)
-
-    def _without_dust(self, mask: np.ndarray, millilitres: float) -> np.ndarray:
-        fewest = max(2, round(millilitres * 1000 / float(np.prod(self._spacing))))
-        return cc3d.dust(mask, threshold=fewest, connectivity=6).astype(bool)
+        return without_dust(unlabelled | (self._kind == _MUSCLE), SMALLEST_MUSCLE_ML, self._spacing)
 
     def _inside(self, mask: np.ndarray) -> np.ndarray:
         return edt.edt(np.pad(mask, ((0, 0), (1, 1), (1, 1))), anisotropy=self._spacing)[:, 1:-1, 1:-1]
-
-    def _distance(self, mask: np.ndarray) -> np.ndarray:
-        return edt.edt(~mask, anisotropy=self._spacing) if mask.any() else np.full(mask.shape, np.inf, np.float32)
 
 
 _ORGAN, _WALL, _SPINE, _MUSCLE = 1, 2, 3, 4
