@@ -98,6 +98,9 @@ def test_the_scene_opens_in_slicer_with_ct_and_labels_even_where_it_was_moved_to
     names = {segmentation.GetNthSegment(index).GetName() for index in range(segmentation.GetNumberOfSegments())}
     assert names == {EXTENDED[value] for value in np.unique(labels.array)[1:]}
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volume
+    editor = scene.GetFirstNodeByClass("vtkMRMLSegmentEditorNode")
+    assert (editor.GetSegmentationNode(), editor.GetSourceVolumeNode()) == (node, volume)
+    assert scene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode").GetBackgroundVolumeID() == volume.GetID()
 
 
 def test_decisions_are_logged_with_who_and_when(folder):

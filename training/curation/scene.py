@@ -18,6 +18,9 @@ from CTSAM3DLib.volume import Volume
 from training import anatomy
 from training.curation.colors import color_of
 
+WINDOW = (-160.0, 240.0)
+"""HU that the CT is shown with."""
+
 
 def write_scene(labels: Volume, ct_file: Path, segmentation_file: Path, scene_file: Path) -> None:
     """Write the labels (values of `anatomy.EXTENDED`) as a .seg.nrrd, and a .mrml of it and the CT.
@@ -39,9 +42,30 @@ def write_scene(labels: Volume, ct_file: Path, segmentation_file: Path, scene_fi
         of_labels = f"{labels.name} labels"
         segmentation = _add(scene, "Segmentation", of_labels, "Segmentation", seen_from_scene(segmentation_file))
         segmentation.SetNodeReferenceID(segmentation.GetReferenceImageGeometryReferenceRole(), volume.GetID())
+        _show(scene, volume, segmentation)
         scene.Commit(str(temporary))
         if not temporary.is_file():
             raise OutputError(f"{scene_file} cannot be written; look whether the disk is full.")
+
+
+def _show(scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLVolumeNode, segmentation: slicer.vtkMRMLNode) -> None:
+    """Have the slice views show the CT, and the Segment Editor ready to edit."""
+    display = volume.GetDisplayNode()
+    display.SetAutoWindowLevel(False)
+    display.SetWindowLevelMinMax(*WINDOW)
+    for view in ("Red", "Green", "Yellow"):
+        composite = _add_singleton(scene, slicer.vtkMRMLSliceCompositeNode(), view)
+        composite.SetLayoutName(view)
+        composite.SetBackgroundVolumeID(volume.GetID())
+    editor = _add_singleton(scene, slicer.vtkMRMLSegmentEditorNode(), "SegmentEditor")
+    editor.SetAndObserveSegmentationNode(segmentation)
+    editor.SetAndObserveSourceVolumeNode(volume)
+
+
+def _add_singleton(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode, tag: str) -> slicer.vtkMRMLNode:
+    """Add a node of which Slicer has one already, which then takes the contents of this one."""
+    node.SetSingletonTag(tag)
+    return scene.AddNode(node)
 
 
 def _add(scene: slicer.vtkMRMLScene, kind: str, name: str, storage_kind: str, file: str) -> slicer.vtkMRMLStorableNode:
