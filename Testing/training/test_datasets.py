@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from monai.data import load_decathlon_datalist
 
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.volume import Geometry, Volume
@@ -317,6 +318,15 @@ def test_a_datalist_is_found_by_its_own_name(tmp_path, cases):
     with pytest.raises(VolumeError, match=r"several datalists: first\.json, second\.json"):
         read_dataset(tmp_path)
     assert len(read_dataset(tmp_path / "second.json")) == 3
+
+
+def test_monai_reads_the_same_cases_out_of_a_datalist(tmp_path, cases):
+    write_datalist(tmp_path, cases)
+    records = {record.ct: record for record in read_dataset(tmp_path)}
+    for part in ("training", "testing"):
+        for entry in load_decathlon_datalist(str(tmp_path / "datalist.json"), True, part, str(tmp_path)):
+            assert records.pop(Path(entry["image"])).label_file == Path(entry["label"])
+    assert not records
 
 
 def test_a_datalist_has_to_name_its_labels(tmp_path, cases):
