@@ -73,9 +73,13 @@ class CaseDone:
 
 @dataclass(frozen=True)
 class Completed:
-    """What was asked of an evaluation: its lines, how many structures were too small, and the cases that failed."""
+    """What was asked of an evaluation: its lines, how many structures were too small, and the cases that failed.
+
+    `runs` are the names under which the methods' lines are filed.
+    """
 
     lines: pd.DataFrame
+    runs: dict[MethodChoice, str]
     left_out: int
     failures: list[Failure]
 
@@ -158,7 +162,7 @@ def complete(
         for case, lines in before[before["dataset"] == plan.dataset].groupby("case")
     }
     tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
-    runs: set[str] = set()
+    runs: dict[MethodChoice, str] = {}
     left_out: dict[str, int] = {}
     unknown: dict[str, set[str]] = {}
     failures: list[Failure] = []
@@ -167,7 +171,7 @@ def complete(
         if isinstance(result, CTSAM3DError):
             failures.append(Failure(plan.dataset, record.case, choice.name, str(result)))
             continue
-        runs.add(result.run)
+        runs[choice] = result.run
         left_out[record.case] = result.left_out
         unknown.setdefault(result.run, set()).update(result.unknown)
         if result.rows:
@@ -181,7 +185,7 @@ def complete(
             _logger.warning("%s does not know: %s", run, ", ".join(sorted(names)))
     lines = read(output)
     asked = (
-        lines["run"].isin(runs)
+        lines["run"].isin(runs.values())
         & (lines["dataset"] == plan.dataset)
         & lines["case"].isin(cases)
         & (lines["label"].isin(plan.labels) | (not plan.labels))
@@ -191,7 +195,7 @@ def complete(
     )
     if not asked.any():
         raise CTSAM3DError(f"No known structure has {plan.fewest_voxels} voxels or more; choose others.")
-    return Completed(lines[asked], sum(left_out.values()), failures)
+    return Completed(lines[asked], runs, sum(left_out.values()), failures)
 
 
 def chosen(records: Sequence[CaseRecord], plan: Plan, cases: Sequence[str] = (), split: str = "") -> list[CaseRecord]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import dask
@@ -30,8 +30,8 @@ def fan_out(
 ) -> Iterator[tuple[Task, Result | CTSAM3DError]]:
     """Yield every task with what `function(*task)` gave, as soon as it is there.
 
-    A task that raises a CTSAM3DError, or whose process dies again and again, yields the error, and the rest goes on. Any
-    other exception is a defect and ends the whole.
+    A task that raises a CTSAM3DError, or whose process dies again and again, yields the error, and the rest goes on.
+    Any other exception is a defect and ends the whole.
 
     Args:
         jobs: processes to start, each with its share of the cores; 1 works in this process.
@@ -63,25 +63,30 @@ def _attempt(function: Callable[..., Result], task: tuple[Any, ...]) -> Result |
 
 
 @contextmanager
-def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the cluster at an address, or of one of our own that ends with the block."""
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=ANSWER_WITHIN)
-        except (OSError, ValueError) as error:  # a time-out is an OSError, a wrong address a ValueError
-            raise CTSAM3DError(f"No Dask scheduler answers at {scheduler}; start one by: dask scheduler.") from error
-        with client:
-            yield client
-        return
+def local_cluster(jobs: int) -> Iterator[str]:
+    """Start processes that share the cores; gives their scheduler's address, for several calls of `fan_out`."""
+    # Unless each process takes one task at a time, tasks that wait die with it.
     with (
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),  # else tasks that wait die with a process
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
         LocalCluster(
             jobs, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs=logging.ERROR
         ) as cluster,
-        Client(cluster) as client,
     ):
-        client.register_plugin(_SharedCores(max(1, (os.cpu_count() or 1) // jobs)))
-        yield client
+        with Client(cluster) as client:
+            client.register_plugin(_SharedCores(max(1, (os.cpu_count() or 1) // jobs)))
+        yield cluster.scheduler_address
+
+
+@contextmanager
+def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
+    """A client of the cluster at an address, or of one of our own that ends with the block."""
+    with nullcontext(scheduler) if scheduler is not None else local_cluster(jobs) as address:
+        try:
+            client = Client(address, timeout=ANSWER_WITHIN)
+        except (OSError, ValueError) as error:  # a time-out is an OSError, a wrong address a ValueError
+            raise CTSAM3DError(f"No Dask scheduler answers at {address}; start one by: dask scheduler.") from error
+        with client:
+            yield client
 
 
 class _SharedCores(WorkerPlugin):

@@ -75,6 +75,15 @@ def failures_file(results: Path) -> Path:
     return results.with_name(f"{results.stem}-failures.csv")
 
 
+def read_failures(results: Path) -> list[Failure]:
+    """The failures beside a results file; none where there is no list."""
+    path = failures_file(results)
+    if not path.exists():
+        return []
+    listed = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return [Failure(*row) for row in listed[list(Failure._fields)].itertuples(index=False)]
+
+
 def note_failures(
     results: Path, failures: Sequence[Failure], dataset: str, cases: Sequence[str], methods: Sequence[str]
 ) -> None:
@@ -83,16 +92,16 @@ def note_failures(
     There is no list where there is no failure.
     """
     path = failures_file(results)
-    listed = pd.DataFrame(failures, columns=list(Failure._fields))
-    if path.exists():
-        before = pd.read_csv(path, dtype=str, keep_default_na=False)
-        again = (before["dataset"] == dataset) & before["case"].isin(cases) & before["method"].isin(methods)
-        listed = pd.concat([before[~again], listed])
-    if listed.empty:
+    earlier = [
+        failure
+        for failure in read_failures(results)
+        if not (failure.dataset == dataset and failure.case in cases and failure.method in methods)
+    ]
+    if not (listed := [*earlier, *failures]):
         path.unlink(missing_ok=True)
         return
     with writing_whole(path) as temporary:
-        listed.to_csv(temporary, index=False)
+        pd.DataFrame(listed, columns=list(Failure._fields)).to_csv(temporary, index=False)
 
 
 def summary(lines: pd.DataFrame) -> Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.patches import Patch
 
 from training import anatomy
 from training.exhibits.queries import macro_mean, pair, published
-from training.exhibits.statistics import holm, in_short, interval, paired
+from training.exhibits.statistics import Paired, holm, in_short, interval, paired
 from training.exhibits.study import METRICS, System
 from training.exhibits.style import PUBLISHED, WIDTH, colors
 from training.exhibits.tables import SIGNS
@@ -30,32 +31,32 @@ ROW_INCHES = 0.21
 """Of a structure in supplementary Figures 4 and 5."""
 
 
-def group_comparisons(scores: pd.DataFrame, systems: Sequence[System], metric: str = "dsc") -> pd.DataFrame:
-    """Our first system against each other in each group, a case's mean over the group's structures being one number.
+def group_comparisons(
+    scores: pd.DataFrame, pairs: Sequence[tuple[System, System]], metric: str = "dsc"
+) -> pd.DataFrame:
+    """Compare pairs of systems in each group, a case's mean over the group's structures being one number.
 
-    `scores` are those of one data set and one count of clicks. p-values are corrected over all groups and systems.
+    `scores` are those of one data set and one count of clicks. p-values are corrected over all groups and pairs.
     """
     rows = []
-    for ours in [system for system in systems if system.own][:1]:
-        for group in anatomy.GROUPS:
-            of_group = scores[scores["group"] == group]
-            for other in (system for system in systems if system is not ours):
-                cases = pair(of_group[of_group["run"] == ours.run], of_group[of_group["run"] == other.run], metric)
-                if len(cases):
-                    found = paired((cases["one"] - cases["other"]).to_numpy())
-                    rows.append({"group": group, "system": ours.name, "other": other.name, **vars(found)})
-    table = pd.DataFrame(rows, columns=["group", "system", "other", "cases", "difference", "low", "high", "p"])
+    for group, (one, other) in product(anatomy.GROUPS, pairs):
+        of_group = scores[scores["group"] == group]
+        cases = pair(of_group[of_group["run"] == one.run], of_group[of_group["run"] == other.run], metric)
+        if len(cases):
+            found = paired((cases["one"] - cases["other"]).to_numpy())
+            rows.append({"group": group, "system": one.name, "other": other.name, **vars(found)})
+    table = pd.DataFrame(rows, columns=["group", "system", "other", *Paired.__annotations__])
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 
-def groups(scores: pd.DataFrame, systems: Sequence[System]) -> Figure:
-    """Figure 3: Dice of each group, box plots over cases, with corrected p-values of ours against each other system.
+def groups(scores: pd.DataFrame, systems: Sequence[System], compared: pd.DataFrame) -> Figure:
+    """Figure 3: Dice of each group, box plots over cases, with the corrected p-values of `group_comparisons`.
 
     `scores` are those of one data set and one count of clicks.
     """
     by_case = scores.groupby(["run", "group", "case"])["dsc"].mean()
     there = [group for group in anatomy.GROUPS if group in set(scores["group"])]
-    compared = group_comparisons(scores, systems).set_index(["group", "other"])["p_holm"]
+    p_values = compared.set_index(["group", "other"])["p_holm"]
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(systems)
@@ -65,8 +66,8 @@ def groups(scores: pd.DataFrame, systems: Sequence[System]) -> Figure:
         drawn = axes.boxplot(boxes, positions=np.arange(len(there)) + shift, widths=0.85 * width, **BOX)
         _fill(drawn, colors(systems)[system.name])
         for place, group in enumerate(there):
-            if (group, system.name) in compared:
-                text = in_short(compared[group, system.name])
+            if (group, system.name) in p_values:
+                text = in_short(p_values[group, system.name])
                 axes.text(place + shift, 102, text, rotation=90, ha="center", va="bottom", fontsize=6)
     axes.set(ylabel="DSC (%)", ylim=(0, 122), yticks=range(0, 101, 20), xlim=(-0.6, len(there) - 0.4))
     axes.set_xticks(range(len(there)), [group.replace(" ", "\n", 1) for group in there])

@@ -24,6 +24,7 @@ import yaml
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
 from training import results
+from training.comparisons.systems import SYSTEMS
 
 METRICS = {"dsc": "dsc", "nsd": "nsd_5"}
 """Metric of an exhibit to column of the results; the paper's tolerance of the NSD is 5, read as mm."""
@@ -39,7 +40,8 @@ class System:
     Attributes:
         run: as in the results.
         made_from: where its weights come from and what was seen in training, as a note below each exhibit.
-        own: whether it is ours, which the others are compared with.
+        own: whether it is ours.
+        against: the name of the system that it is compared with; by default the first of ours in an exhibit.
         exhibits: those that it takes part in.
 
     """
@@ -48,6 +50,7 @@ class System:
     run: str
     made_from: str = ""
     own: bool = False
+    against: str = ""
     exhibits: tuple[str, ...] = COMPARISONS
 
 
@@ -74,14 +77,20 @@ class Study:
 
     @classmethod
     def of_runs(cls, lines: pd.DataFrame) -> Study:
-        """Every run as a system; those of our method are ours."""
+        """Every run as a system, by its method's title where that is a known comparison system; our method is own."""
         runs = lines.drop_duplicates("run")
-        return cls(
-            tuple(
-                System(run, run, own=method == "ctsam3d")
-                for run, method in zip(runs["run"], runs["method"], strict=True)
-            )
-        )
+        systems = []
+        for run, method in zip(runs["run"], runs["method"], strict=True):
+            known = SYSTEMS.get(method)
+            trained_on = f"trained on {known.trained_on}" if known else ""
+            systems.append(System(known.title if known else run, run, trained_on, own=method == "ctsam3d"))
+        return cls(tuple(systems))
+
+    def with_runs_of(self, lines: pd.DataFrame) -> Study:
+        """With the runs of further results."""
+        known = {system.run for system in self.systems}
+        more = [system for system in Study.of_runs(lines).systems if system.run not in known]
+        return dataclasses.replace(self, systems=(*self.systems, *more))
 
     def write(self, path: Path) -> None:
         """Write what `read` reads. Raises OutputError."""
@@ -95,6 +104,14 @@ class Study:
     def shown_in(self, exhibit: str) -> list[System]:
         """The systems of an exhibit, in their order."""
         return [system for system in self.systems if exhibit in system.exhibits]
+
+    def pairs(self, exhibit: str) -> list[tuple[System, System]]:
+        """The systems of an exhibit that are compared: one, and what it is compared with."""
+        systems = self.shown_in(exhibit)
+        by_name = {system.name: system for system in systems}
+        first = next((system for system in systems if system.own), None)
+        pairs = [(by_name.get(system.against) if system.against else first, system) for system in systems]
+        return [(one, other) for one, other in pairs if one is not None and one is not other]
 
 
 def read_results(paths: Sequence[Path]) -> pd.DataFrame:

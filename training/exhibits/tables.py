@@ -48,17 +48,15 @@ class TableSpec:
         return pd.concat([frame for frame in (own, figures[answered]) if len(frame)], ignore_index=True)
 
     def comparisons(self, scores: pd.DataFrame, study: Study) -> pd.DataFrame:
-        """Our first system against each other one, by every compared query; p-values corrected over the table."""
-        systems = study.shown_in(self.name)
+        """The pairs of the study by every compared query; p-values are corrected over the table."""
         rows = []
-        for ours in [system for system in systems if system.own][:1]:
-            others = [system for system in systems if system is not ours]
-            for query, other, metric in product((q for q in self.queries if q.compared), others, METRICS):
-                cases = query.by_case(scores, ours, other, metric)
-                if len(cases):
-                    result = paired((cases["one"] - cases["other"]).to_numpy())
-                    compared = {"system": ours.name, "other": other.name, "column": query.column}
-                    rows.append({**compared, "clicks": query.clicks, "metric": metric, **vars(result)})
+        queries = [query for query in self.queries if query.compared]
+        for query, (one, other), metric in product(queries, study.pairs(self.name), METRICS):
+            cases = query.by_case(scores, one, other, metric)
+            if len(cases):
+                result = paired((cases["one"] - cases["other"]).to_numpy())
+                compared = {"system": one.name, "other": other.name, "column": query.column}
+                rows.append({**compared, "clicks": query.clicks, "metric": metric, **vars(result)})
         found = pd.DataFrame(rows, columns=["system", "other", "column", "clicks", "metric", *Paired.__annotations__])
         return found.assign(p_holm=holm(found["p"].to_numpy(float)))
 

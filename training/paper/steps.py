@@ -1,0 +1,122 @@
+"""The steps of a study on this computer or a cluster; each does only what is not there yet."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from CTSAM3DLib.errors import CTSAM3DError
+from training.datasets import CaseRecord, read_dataset
+from training.evaluate import Plan, chosen, complete
+from training.exhibits.catalogue import DEFAULT_CLICKS, FLARE22, FLARE22_ORGANS, TOTALSEG
+from training.exhibits.figures import FIGURE5, SUPPLEMENTARY_FIGURE3
+from training.exhibits.pictured import PicturedCase
+from training.fan_out import fan_out
+from training.methods import MethodChoice
+from training.paper.ablations import ABLATIONS, train_tiny
+from training.paper.entrants import Entrant, Need, Network, needs
+from training.paper.masks import keep_case
+
+MOST_PICTURED = 2
+"""Cases in supplementary Figure 3."""
+
+Records = Mapping[str, Sequence[CaseRecord]]
+"""Cases by the name of their data set in the exhibits."""
+Runs = Mapping[MethodChoice, str]
+"""The names under which the lines of methods are filed."""
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a study lies and what works on it."""
+
+    output: Path
+    jobs: int
+    scheduler: str | None
+
+    def say(self, text: str) -> None:
+        """Tell the user what goes on."""
+        Console(stderr=True).print(text)
+
+    @property
+    def results(self) -> Path:
+        """The CSV of the evaluation."""
+        return self.output / "results.csv"
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of pictured cases, one folder for each exhibit in it."""
+        return self.output / "pictures"
+
+
+def cases_to_measure(folder: Path) -> list[CaseRecord]:
+    """The test cases of a data set; all where it has no splits. Raises VolumeError as `read_dataset` does."""
+    records = read_dataset(folder)
+    return [record for record in records if record.split == "test"] or records
+
+
+def tiny_networks(at: Workplace, names: Sequence[str], steps: int, data: Path) -> dict[str, Network]:
+    """Train these ablations at a tiny size. Raises CTSAM3DError where one cannot be trained."""
+    networks = {}
+    at.say(f"Training {len(names)} tiny networks; see log.txt in {at.output / 'runs'}.")
+    tasks = [(ABLATIONS[name], steps, data, at.output / "runs" / name) for name in names]
+    for (ablation, *_), weights in fan_out(train_tiny, tasks, at.jobs, at.scheduler):
+        if isinstance(weights, CTSAM3DError):
+            raise weights
+        trained = (
+            f"a tiny network trained for {steps} steps on synthetic torsos, {ablation.title}; a click acts in one patch"
+        )
+        networks[ablation.name] = Network(trained, weights, "patch")  # growth by masks of little sense takes minutes
+    return networks
+
+
+def measure(
+    at: Workplace, taking_part: Sequence[Entrant], records: Records, seeds: int, fewest_voxels: int
+) -> dict[MethodChoice, str]:
+    """Complete the results with what the exhibits need of the data sets that there are.
+
+    A data set at which nothing can be measured is told, and the others go on. Raises OutputError.
+    """
+    choices: dict[Need, list[MethodChoice]] = defaultdict(list)
+    for entrant in taking_part:
+        for need in needs(entrant.exhibits):
+            if need.dataset in records and entrant.choice not in choices[need]:
+                choices[need].append(entrant.choice)
+    runs: dict[MethodChoice, str] = {}
+    for need, wanted in choices.items():
+        plan = Plan(need.dataset, need.counts, _known(need.labels, records[need.dataset]), seeds, fewest_voxels)
+        at.say(f"Measuring {len(wanted)} methods on {need.dataset} at {need.counts} clicks.")
+        try:
+            runs |= complete(at.results, wanted, chosen(records[need.dataset], plan), plan, at.jobs, at.scheduler).runs
+        except CTSAM3DError as error:
+            at.say(f"{need.dataset}: {error}")
+    return runs
+
+
+def _known(labels: Sequence[str], records: Sequence[CaseRecord]) -> tuple[str, ...]:
+    """Those of the wanted structures that a data set has."""
+    there = {name for record in records for name in record.names}
+    return tuple(label for label in labels if label in there)
+
+
+def keep_pictures(at: Workplace, taking_part: Sequence[Entrant], runs: Runs, records: Records) -> None:
+    """Keep the masks of Figure 5's case and supplementary Figure 3's; a case that fails is told. Raises OutputError."""
+    tasks = []
+    for exhibit, dataset, labels, most in (
+        (FIGURE5, FLARE22, FLARE22_ORGANS, 1),
+        (SUPPLEMENTARY_FIGURE3, TOTALSEG, (), MOST_PICTURED),
+    ):
+        shown = [entrant for entrant in taking_part if exhibit in entrant.exhibits and entrant.choice in runs]
+        names, ran = tuple(one.name for one in shown), tuple(runs[one.choice] for one in shown)
+        for record in records.get(dataset, ())[:most] if shown else ():
+            pictured = PicturedCase(dataset, record.case, DEFAULT_CLICKS, names, ran)
+            folder = at.pictures / exhibit / record.case
+            tasks.append((folder, pictured, record, labels, [one.choice for one in shown]))
+    at.say(f"Keeping the masks of {len(tasks)} cases for the pictures.")
+    for (_, pictured, *_), result in fan_out(keep_case, tasks, at.jobs, at.scheduler):
+        if isinstance(result, CTSAM3DError):
+            at.say(f"{pictured.case} is not pictured: {result}")
