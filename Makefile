@@ -3,11 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
+JOBS ?= 2
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo web test lint benchmark paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/ctsam3d demo --output demo
+	@echo "The same in a browser: make web"
+
+web: $(VENV)/installed
+	$(BIN)/ctsam3d web
 
 test: lint
 	$(BIN)/pytest
@@ -20,6 +25,11 @@ lint: $(VENV)/installed
 benchmark: $(VENV)/installed
 	$(BIN)/python -m Testing.benchmarks.interaction
 
+# Every table and figure from nothing, on synthetic data; on real ones by make paper DATA="flare22=FOLDER btcv=FOLDER".
+# PAPER takes further options of training.paper. What was stopped goes on.
+paper: $(VENV)/installed
+	$(BIN)/python -m training.paper --output paper --jobs $(JOBS) $(foreach pair,$(DATA),--data $(pair)) $(PAPER)
+
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH)
@@ -27,4 +37,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo paper build *.egg-info
