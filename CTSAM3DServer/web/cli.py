@@ -31,6 +31,10 @@ def web(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM, to speak https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Keep what pages hold in this folder, for the next run. Else it ends with this one."),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open the page in the browser.")] = True,
 ) -> None:
     """Serve a page on which a CT is segmented by clicking. Ctrl-C ends it."""
@@ -56,6 +60,7 @@ def web(
         ct=None if ct is None else ct.resolve(),
         servers=tuple(KnownServer(address=complete_address(one), key=server_key) for one in server or []),
         tls=tls,
+        keep=keep,
     )
     if tls is None and not is_loopback(host):
         typer.echo("warning: the page crosses the network unencrypted; give --tls-cert and --tls-key.", err=True)

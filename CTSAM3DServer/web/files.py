@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ class Files:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._uploads = itertools.count(1)
+        self._uploads = workspace.folder / "uploads"
+        self._numbers = itertools.count(1)
 
     def routes(self) -> list[web.RouteDef]:
         """For an aiohttp application."""
@@ -43,10 +45,12 @@ class Files:
     async def _take(self, request: web.Request) -> web.Response:
         """Store the files of a form, each under its own name and folders, and open the CT that they are."""
         with _said_to_the_user() as refused:
-            files = await self._stored(request)
+            folder = self._uploads / str(next(self._numbers))
+            files = await _stored(request, folder)
             ct = await asyncio.to_thread(find_ct, files)
-            await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
-        return refused[0] if refused else web.Response(text="opened")
+            opened = await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
+            await asyncio.to_thread(self._tidy, folder if opened else None)
+        return refused[0] if refused else web.Response(text="taken")
 
     async def _give(self, request: web.Request) -> web.StreamResponse:
         """A file of what was made, written just now."""
@@ -58,22 +62,29 @@ class Files:
             return web.FileResponse(path, headers={"X-File-Name": quote(path.name)})
         return refused[0]
 
-    async def _stored(self, request: web.Request) -> list[Path]:
-        folder = self._workspace.folder / "uploads" / str(next(self._uploads))
-        stored, size = [], 0
-        async for part in await request.multipart():
-            if not isinstance(part, BodyPartReader):
-                continue
-            path = safe_path(folder, unquote(part.filename or ""))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                while piece := await part.read_chunk(_PIECE):
-                    size += len(piece)
-                    if size > MOST_BYTES:
-                        raise VolumeError(f"These files are larger than {MOST_BYTES // 2**30} GiB; open the CT alone.")
-                    file.write(piece)
-            stored.append(path)
-        return stored
+    def _tidy(self, opened: Path | None) -> None:
+        """Delete what was uploaded before the CT that is open now, or, where none was opened, nothing."""
+        for folder in self._uploads.iterdir() if opened is not None else ():
+            if folder != opened:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _stored(request: web.Request, folder: Path) -> list[Path]:
+    """Store the files of a form in a folder, under their own names and folders."""
+    stored, size = [], 0
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            continue
+        path = safe_path(folder, unquote(part.filename or ""))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while piece := await part.read_chunk(_PIECE):
+                size += len(piece)
+                if size > MOST_BYTES:
+                    raise VolumeError(f"These files are larger than {MOST_BYTES // 2**30} GiB; open the CT alone.")
+                file.write(piece)
+        stored.append(path)
+    return stored
 
 
 @contextmanager

@@ -18,7 +18,10 @@ MOST_UNPACKED = 16 * 2**30
 
 def read_ct(path: Path) -> Volume:
     """Read a CT from a file or a folder. Raises VolumeError."""
-    volume = Volume.read(path)
+    try:
+        volume = Volume.read(path)
+    except VolumeError as error:  # where uploads lie is nobody's concern
+        raise VolumeError(str(error).replace(str(path), path.name)) from error
     volume.check_ct()
     return volume
 

@@ -59,7 +59,7 @@ def build_page(server: Server, workspace: Workspace) -> VAppLayout:
 
 
 def _button(icon: str, tip: str, **kwargs: object) -> None:
-    with v3.VBtn(icon=True, size="small", **kwargs):
+    with v3.VBtn(icon=True, size="small", raw_attrs=[f'aria-label="{tip}"'], **kwargs):
         v3.VIcon(icon)
         v3.VTooltip(tip, activator="parent", location="bottom")
 

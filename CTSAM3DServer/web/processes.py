@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import secrets
 import sys
 import time
@@ -18,8 +19,10 @@ from CTSAM3DServer.web.start import Start
 logger = logging.getLogger(__name__)
 
 START_S = 60.0
-MOST_WORKSPACES = 16
-"""Each takes some hundreds of MiB and the CT."""
+ID_BYTES = 8
+_ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
+MOST_RUNNING = 16
+"""Processes at a time; each takes some hundreds of MiB and the CT."""
 IDLE_S = 3600.0
 """A workspace that nobody has open for so long lets its process go; its address brings it back as it was."""
 MOST_CRASHES = 3
@@ -30,8 +33,8 @@ CRASHES_S = 600.0
 class WorkspaceProcess:
     """One workspace: an id that nobody can guess, a folder that outlives its process, and the process while it runs."""
 
-    def __init__(self, start: Start) -> None:
-        self.id = secrets.token_hex(8)  # trame turns addresses to lower case
+    def __init__(self, start: Start, workspace_id: str = "") -> None:
+        self.id = workspace_id or secrets.token_hex(ID_BYTES)  # trame turns addresses to lower case
         self.secret = start.secret
         self.open_pages = 0
         self._start = start.model_copy(update={"folder": start.folder / self.id})
@@ -58,10 +61,15 @@ class WorkspaceProcess:
                 await self._begin()
         return f"http://127.0.0.1:{self._port}"
 
-    def is_idle(self) -> bool:
-        """Whether it runs, and nobody has had it open for long."""
-        idle = time.monotonic() - self._last_asked > IDLE_S
-        return self._process is not None and self.open_pages == 0 and idle
+    @property
+    def running(self) -> bool:
+        """Whether it has a process."""
+        return self._process is not None
+
+    @property
+    def unused_s(self) -> float:
+        """For how long nobody has had it open."""
+        return 0.0 if self.open_pages else time.monotonic() - self._last_asked
 
     async def end(self) -> None:
         """End its process; its folder stays."""
@@ -97,13 +105,23 @@ class Workspaces:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def get(self, workspace_id: str) -> WorkspaceProcess | None:
-        """The workspace of this id, if there is one."""
+        """The workspace of this id, if there is one, or was one when its folder was used before."""
+        if (
+            workspace_id not in self._all
+            and _ID.fullmatch(workspace_id)
+            and (self._start.folder / workspace_id).is_dir()
+        ):
+            self._all[workspace_id] = WorkspaceProcess(self._start, workspace_id)
         return self._all.get(workspace_id)
 
     async def open(self) -> WorkspaceProcess:
         """A new workspace, its process running. Raises ServerError."""
-        if len(self._all) >= MOST_WORKSPACES:
-            raise ServerError(Problem.BUSY, f"{MOST_WORKSPACES} pages are open already; go on in one of them.")
+        running = [workspace for workspace in self._all.values() if workspace.running]
+        if len(running) >= MOST_RUNNING:
+            longest = max(running, key=lambda workspace: workspace.unused_s)
+            if longest.open_pages:
+                raise ServerError(Problem.BUSY, f"{MOST_RUNNING} pages are open already; close one of them first.")
+            await longest.end()
         workspace, self._ready = self._ready or WorkspaceProcess(self._start), None
         await workspace.address()
         self._all[workspace.id] = workspace
@@ -111,7 +129,7 @@ class Workspaces:
 
     def prepare(self) -> None:
         """Start the process of the next workspace."""
-        if self._ready is None and len(self._all) < MOST_WORKSPACES:
+        if self._ready is None:
             self._ready = WorkspaceProcess(self._start)
             self._do(self._ready.address())
 
@@ -120,7 +138,7 @@ class Workspaces:
         while True:
             await asyncio.sleep(every_s)
             for workspace in self._all.values():
-                if workspace.is_idle():
+                if workspace.running and workspace.unused_s > IDLE_S:
                     await workspace.end()
 
     async def end(self) -> None:

@@ -8,12 +8,14 @@ import secrets
 import signal
 import ssl
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
+from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DServer.settings import SettingsError, is_loopback
 from CTSAM3DServer.web.front import Front
@@ -35,6 +37,8 @@ class WebSettings:
     ct: Path | None = None
     servers: tuple[KnownServer, ...] = ()
     tls: ssl.SSLContext | None = None
+    keep: Path | None = None
+    """A folder in which workspaces are kept from one run to the next; else they end with this one."""
 
 
 def serve_web(settings: WebSettings, ready: Callable[[str], None]) -> None:
@@ -43,14 +47,15 @@ def serve_web(settings: WebSettings, ready: Callable[[str], None]) -> None:
 
 
 async def _serve(settings: WebSettings, ready: Callable[[str], None]) -> None:
-    secret, key = secrets.token_urlsafe(32), secrets.token_urlsafe(16)
+    secret = secrets.token_urlsafe(32)
     networks = Networks(settings.models, settings.device)
-    with tempfile.TemporaryDirectory(prefix="ctsam3d-web-") as folder:
+    with _folder(settings.keep) as folder:
+        key = _key(folder)
         control = web.AppRunner(_control(networks, secret))
         await control.setup()
         await web.TCPSite(control, "127.0.0.1", 0).start()
         start = Start(
-            folder=Path(folder),
+            folder=folder,
             front=f"http://127.0.0.1:{control.addresses[0][1]}",
             secret=secret,
             models=tuple(settings.models),
@@ -98,6 +103,30 @@ def _control(networks: Networks, secret: str) -> web.Application:
     app = web.Application()
     app.router.add_post("/network", network)
     return app
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    """Where workspaces are, for their owner alone. Raises SettingsError."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="ctsam3d-web-") as folder:
+            yield Path(folder)
+        return
+    try:
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"The folder {keep} cannot be made ({error.strerror}); choose another.") from error
+    yield keep.resolve()
+
+
+def _key(folder: Path) -> str:
+    """The key of this folder, so that pages which are open find their way back. Raises OutputError."""
+    file = folder / "key"
+    if not file.exists():
+        with writing_whole(file) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.write_text(secrets.token_urlsafe(16))
+    return file.read_text().strip()
 
 
 async def _told_to_end() -> None:

@@ -61,6 +61,11 @@ class Desk:
 
     # Doing
 
+    def add_segment(self) -> None:
+        number = len(self.segments()) + 1
+        self.page.get_by_role("button", name="Add", exact=True).click()
+        expect(self.page.locator(".ctsam3d-segment")).to_have_count(number)
+
     def wait_for_ct(self, timeout: float = 90) -> None:
         expect(self.page.locator(".ctsam3d-segment").first).to_be_visible(timeout=1000 * timeout)
         expect(self.page.locator(".ctsam3d-busy")).to_have_count(0, timeout=1000 * timeout)
@@ -70,6 +75,14 @@ class Desk:
         self.page.wait_for_timeout(250)
         self.page.wait_for_function("() => !window.trame.state.get('predicting')", timeout=1000 * timeout)
         expect(self.page.locator(".ctsam3d-status")).not_to_contain_text("Segmenting", timeout=1000 * timeout)
+
+    def until(self, condition, timeout: float = PATCHES_S) -> None:
+        """Wait until something is so."""
+        for _ in range(int(10 * timeout)):
+            if condition():
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError("what was waited for did not come")
 
     def go_to(self, view: str, lps: tuple[float, float, float]) -> None:
         """Let a view show the slice through a position: Shift and the mouse in another view take it there."""

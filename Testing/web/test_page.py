@@ -109,8 +109,7 @@ def test_a_second_segment_leaves_the_first_alone(desk, torso, middle, tmp_path):
     desk.click(middle("kidney_left"))
     desk.settle()
     before = mask_of(saved(desk, tmp_path), "Segment 1", torso.ct)
-    desk.page.get_by_role("button", name="Add", exact=True).click()
-    expect(desk.page.locator(".ctsam3d-segment")).to_have_count(2)
+    desk.add_segment()
     desk.click(middle("spleen"))
     desk.settle()
     desk.click(middle("kidney_left"))
@@ -135,15 +134,14 @@ def test_a_point_is_dragged_and_deleted(desk, middle):
         desk.page.mouse.move(x + part * (to[0] - x), y + part * (to[1] - y))
         desk.page.wait_for_timeout(30)
     desk.page.mouse.up()
+    desk.until(lambda: desk.segments() != of_left)
     desk.settle()
     assert desk.clicks() == ["+1"]
-    assert desk.segments() != of_left
     desk.page.mouse.move(*to)
     desk.page.wait_for_timeout(300)
     desk.page.mouse.click(*to, button="right")
     expect(desk.page.locator(".ctsam3d-clicks .v-chip")).to_have_count(0)
-    desk.settle()
-    assert desk.segments() == [("Segment 1", 0.0)]
+    desk.until(lambda: desk.segments() == [("Segment 1", 0.0)])
 
 
 def test_a_chip_deletes_its_click_and_clear_deletes_all(desk, middle):

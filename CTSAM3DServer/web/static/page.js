@@ -62,9 +62,11 @@
     event.preventDefault();
     inside = 0;
     dropping(0);
-    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+    // All are asked for at once: after the event they are gone.
+    const dropped = [...event.dataTransfer.items].map((item) => [item.webkitGetAsEntry(), item.getAsFile()]);
     try {
-      send((await Promise.all(entries.map((entry) => filesOf(entry)))).flat());
+      const lists = dropped.map(([entry, file]) => (entry ? filesOf(entry) : file ? [{ file, name: file.name }] : []));
+      send((await Promise.all(lists)).flat());
     } catch (error) {
       problem(`The dropped files cannot be read (${error.message}); open them by the button.`);
     }
@@ -98,6 +100,7 @@
     (event) => {
       const typing = TYPED.includes(event.target.tagName) && event.target.type !== "range";
       const name = keyName(event);
+      if (document.querySelector(".v-dialog.v-overlay--active, .v-menu.v-overlay--active")) return; // its own keys
       if (typing || event.altKey || event.repeat || !(state().get("keys") || []).includes(name)) return;
       event.preventDefault();
       event.stopPropagation();

@@ -1,0 +1,128 @@
+"""How long a person at the page waits: from a click in the browser to the first pixel of its mask, and to all of it.
+
+    python -m Testing.benchmarks.web_clicks [--clicks 3]
+
+Everything is real: Chromium, the door, the page's process, the network's, on the sample CT with the bundled model. A
+mask is seen when pixels around the click, off the click's own point, have changed in the picture that the browser
+shows; it is whole when the page says so and the picture has come to rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+from rich.table import Table
+
+from Testing.web.desk import Desk
+from Testing.web.site import CHROMIUM, WINDOW, Site
+from training.torso import torso
+
+FIRST_S, WHOLE_S = 0.5, 3.0
+STRUCTURES = ("liver", "kidney_left", "spleen", "aorta", "vertebrae_L1")
+
+WATCH = """
+(at) => {
+  const image = document.elementsFromPoint(at.x, at.y).find((element) => element.tagName === "IMG");
+  const canvas = document.createElement("canvas");
+  const look = () => {
+    const box = image.getBoundingClientRect();
+    [canvas.width, canvas.height] = [box.width, box.height];
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(image, 0, 0, box.width, box.height);
+    return context.getImageData(at.x - box.left - 20, at.y - box.top - 20, 41, 41).data;
+  };
+  const changed = (a, b) => {
+    let count = 0;
+    for (let y = -20; y <= 20; y++)
+      for (let x = -20; x <= 20; x++) {
+        if (x * x + y * y < 64) continue; // the point itself
+        const n = 4 * ((y + 20) * 41 + x + 20);
+        if (Math.abs(a[n] - b[n]) + Math.abs(a[n + 1] - b[n + 1]) + Math.abs(a[n + 2] - b[n + 2]) > 45) count++;
+      }
+    return count;
+  };
+  const before = look();
+  let last = before, begun = 0, first = 0, moved = 0, worked = false;
+  window.seen = new Promise((tell) => {
+    window.addEventListener("pointerdown", () => (begun = performance.now()), { capture: true, once: true });
+    const step = () => {
+      const now = look(), time = performance.now();
+      if (begun && changed(now, last) > 0) moved = time;
+      if (begun && !first && changed(now, before) > 25) first = time;
+      last = now;
+      const predicting = window.trame.state.get("predicting");
+      worked = worked || predicting;
+      if (begun && worked && !predicting && time - moved > 700) tell([(first - begun) / 1000, (moved - begun) / 1000]);
+      else if (begun && time - begun > 60000) tell([NaN, NaN]);
+      else requestAnimationFrame(step);
+    };
+    step();
+  });
+}
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clicks", type=int, default=3, help="clicks at each structure")
+    clicks = parser.parse_args().clicks
+    phantom = torso()
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        ct = Path(folder, "sample.nii.gz")
+        phantom.ct.write(ct)
+        site = Site(str(ct), log=Path(folder, "log"))
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            desk = Desk(browser.new_page(viewport=WINDOW))
+            desk.page.goto(site.address)
+            desk.wait_for_ct()
+            rows = [row for name in STRUCTURES for row in waits(desk, phantom, name, clicks)]
+        finally:
+            browser.close()
+            site.stop()
+    show(rows)
+
+
+def waits(desk, phantom, name: str, clicks: int):
+    """Structure, number of the click, and seconds to the first and to the last pixel of its mask."""
+    label = next(label for label, known in phantom.names.items() if known == name)
+    voxels = np.argwhere(phantom.labels == label)
+    near = voxels[np.argsort(np.linalg.norm(voxels - voxels.mean(axis=0), axis=1))]
+    desk.page.keyboard.press("a")
+    desk.page.wait_for_timeout(500)
+    for number in range(clicks):
+        # Later clicks a little beside the first, where the mask changes least: the wait is the same.
+        voxel = near[number * len(near) // 20]
+        lps = tuple(float(mm) for mm in phantom.ct.geometry.to_lps(voxel[::-1]))
+        desk.go_to("Axial", lps)
+        desk.page.wait_for_timeout(1500)
+        x, y = desk.place("Axial", lps)
+        desk.page.mouse.move(x, y)
+        desk.page.wait_for_timeout(300)
+        desk.page.evaluate(WATCH, {"x": x, "y": y})
+        desk.page.mouse.click(x, y)
+        first, whole = desk.page.evaluate("() => window.seen")
+        yield name, number + 1, first, whole
+
+
+def show(rows) -> None:
+    table = Table("structure", "click", "first pixel s", "whole mask s")
+    for name, number, first, whole in rows:
+        table.add_row(name, str(number), "unchanged" if first <= 0 else f"{first:.2f}", f"{whole:.2f}")
+    firsts = [first for _, number, first, _ in rows if number == 1]
+    wholes = [whole for _, number, _, whole in rows if number == 1]
+    table.add_section()
+    table.add_row("first clicks, median", "", f"{statistics.median(firsts):.2f}", f"{statistics.median(wholes):.2f}")
+    table.add_row("first clicks, longest", "", f"{max(firsts):.2f}", f"{max(wholes):.2f}")
+    table.add_row("mark", "", f"{FIRST_S}", f"{WHOLE_S}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
