@@ -15,7 +15,9 @@ from .serve import Refusal, System, serve
 RADIUS_MM = 8.0
 HANGING_CHILD = """
 import os, pathlib, time
-pathlib.Path(os.environ.get("STAND_IN_CHILD", os.devnull)).write_text(str(os.getpid()))
+file = pathlib.Path(os.environ["STAND_IN_CHILD"])
+file.with_suffix(".new").write_text(str(os.getpid()))
+file.with_suffix(".new").replace(file)
 time.sleep(60)
 """
 
@@ -43,7 +45,8 @@ class StandIn(System):
         if self.option["trouble"] == "raise":
             raise RuntimeError("CUDA out of memory.\nTried to allocate 20 GiB.")
         if self.option["trouble"] == "hang":
-            subprocess.Popen([sys.executable, "-c", HANGING_CHILD])
+            if "STAND_IN_CHILD" in os.environ:
+                subprocess.Popen([sys.executable, "-c", HANGING_CHILD])
             time.sleep(60)
         if self.option["trouble"] == "slow":
             for step in range(8):

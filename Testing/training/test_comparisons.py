@@ -5,12 +5,14 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import typer
@@ -19,8 +21,9 @@ from typer.testing import CliRunner
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.volume import Geometry, Volume
-from training import evaluate, methods, protocol, results
+from training import anatomy, evaluate, methods, protocol, results
 from training.comparisons import process
+from training.comparisons.__main__ import tables
 from training.comparisons.comparison import Comparison, SystemSettings
 from training.comparisons.process import ComparisonError
 from training.comparisons.systems import SYSTEMS, System
@@ -30,6 +33,7 @@ SPACING = (2.0, 2.0, 3.0)
 UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 TURNED = (0, 0, -1, -1, 0, 0, 0, 1, 0)
 """i runs to the front, j to the head, k to the right: no axis of the array is where a system expects it."""
+OBLIQUE = (-0.6, 0.8, 0, 0.8, 0.6, 0, 0, 0, 1)
 app = typer.Typer()
 app.command()(evaluate.main)
 
@@ -80,7 +84,18 @@ def click(volume, z, y, x, positive=True):
     return Click(tuple(volume.geometry.to_lps((x, y, z))), positive)
 
 
-@pytest.mark.parametrize("direction", [UPRIGHT, TURNED])
+def alive(number):
+    return psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("direction", [UPRIGHT, TURNED, OBLIQUE])
 def test_a_mask_lies_where_the_click_is_however_the_ct_is_turned(start, direction):
     volume = ct(direction)
     answer = start().open(volume).segment([click(volume, 5, 22, 7)])
@@ -181,9 +196,34 @@ def test_a_cancel_ends_the_work_at_once_and_the_next_clicks_are_answered(start, 
         opened.segment([click(volume, 8, 12, 14)], SimpleNamespace(is_set=lambda: child.exists() and child.read_text()))
     assert time.monotonic() - begun < 15
     assert not comparison._worker.running
-    assert not psutil.pid_exists(int(child.read_text())) or psutil.Process(int(child.read_text())).status() == "zombie"
+    wait_for(lambda: not alive(int(child.read_text())))
     comparison._settings = SystemSettings()
     assert opened.segment([click(volume, 8, 12, 14)]).mask.array.any()
+
+
+KILLED = """
+import os, sys
+from training.comparisons import process
+from pathlib import Path
+process._WORKERS = Path(sys.argv[1])
+worker = process.Worker("Stand-in", "stand_in", sys.executable, 20)
+options = {"at": "mask", "trouble": "hang"}
+worker.ask("start", folder=str(worker.folder), weights="w", clone=None, device=None, options=options)
+print(worker._process.pid, flush=True)
+worker.ask("mask", structure=None)
+"""
+
+
+def test_a_killed_evaluation_leaves_no_worker_at_work(workers, tmp_path, monkeypatch):
+    child = tmp_path / "child"
+    monkeypatch.setenv("STAND_IN_CHILD", str(child))
+    command = [sys.executable, "-c", KILLED, str(process._WORKERS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as evaluation:
+        worker = int(evaluation.stdout.readline())
+        wait_for(child.is_file)
+        evaluation.kill()
+    wait_for(lambda: not alive(worker))
+    wait_for(lambda: not alive(int(child.read_text())))
 
 
 def test_a_closed_worker_leaves_neither_a_process_nor_a_folder(start):
@@ -304,3 +344,17 @@ def test_a_worker_needs_nothing_of_ours(workers):
     assert process._environment()["PYTHONPATH"] == str(process._WORKERS)
     assert os.path.isabs(SystemSettings(python="python3").python)
     assert SystemSettings().python == sys.executable
+
+
+def test_the_documentation_has_the_systems_as_they_are():
+    documentation = (Path(__file__).parents[2] / "docs" / "comparisons.md").read_text(encoding="utf-8")
+    assert tables() in documentation
+    assert all(
+        (Path(process.__file__).parent / "workers" / f"{system.module}.py").is_file() for system in SYSTEMS.values()
+    )
+
+
+def test_each_published_system_is_one_that_can_be_run():
+    table = pd.read_csv(Path(anatomy.__file__).with_name("published.csv"))
+    ours = table["system"].str.startswith("CT-SAM3D")
+    assert set(table.loc[~ours, "system"]) <= {system.title for system in SYSTEMS.values()}

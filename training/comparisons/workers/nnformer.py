@@ -25,7 +25,7 @@ class NnFormer(SlidingNetwork):
     OF_TRAINING = ("spacing", "range", "mean", "sd")
 
     def build(self, labels: int) -> torch.nn.Module:
-        """Transformers on volumes, without the outputs for deep supervision."""
+        """Transformers on volumes, with the outputs for deep supervision."""
         network: torch.nn.Module = module_of(self.settings, "nnformer.network_architecture.nnFormer_synapse").nnFormer(
             crop_size=list(self.patch), num_classes=labels, deep_supervision=True
         )

@@ -18,7 +18,10 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import signal
 import sys
+import threading
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -105,11 +108,13 @@ class System(ABC):
 
 
 def serve(make: Callable[[Settings], System]) -> None:
-    """Answer requests until standard input ends."""
+    """Answer requests until standard input ends, and end at once then, whatever is at work."""
     channel = _Channel()
     session: _Session | None = None
-    for line in sys.stdin:
-        request = json.loads(line)
+    requests: queue.Queue[dict[str, Any]] = queue.Queue()
+    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    while True:
+        request = requests.get()
         try:
             if request["do"] == "start":
                 session = _Session(make, request, channel)
@@ -126,6 +131,15 @@ def serve(make: Callable[[Settings], System]) -> None:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".") + "."}
         channel.say(answer)
+
+
+def _read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    # The evaluation has ended, perhaps killed: nobody waits for what is at work, nor for processes that it has started.
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 class _Session:
