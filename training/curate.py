@@ -35,17 +35,20 @@ from training.curation.tissues import CHOICES, provider_for
 from training.datasets import CaseRecord, read_dataset
 from training.fan_out import fan_out
 
+Source = Annotated[Path, typer.Argument(help="A data set in any layout of training.datasets.")]
 Output = Annotated[Path, typer.Option(help="The curated folder.")]
 Reviewer = Annotated[str, typer.Option(help="Who decides, for the audit log.", default_factory=getpass.getuser)]
 Cases = Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")]
 LicenceKey = Annotated[
     str | None, typer.Option(envvar="TOTALSEGMENTATOR_LICENSE", help="Of TotalSegmentator, where it has none yet.")
 ]
-review = typer.Typer(help="Decide on curated cases, and take corrections back.", no_args_is_help=True)
+review = typer.Typer(
+    help="Decide on curated cases, and take corrections back.", no_args_is_help=True, add_completion=False
+)
 
 
 def curate(
-    source: Path,
+    source: Source,
     output: Output,
     tissues: Annotated[str, typer.Option(help=f"Where tissues come from: {CHOICES}.")],
     case: Cases = None,
@@ -146,7 +149,7 @@ def _finish(output: Path, decision: Decision) -> None:
 
 
 def agreement(
-    source: Path,
+    source: Source,
     reference: Annotated[Path, typer.Option(help="A folder of masks of tissues to compare with.")],
     tissues: Annotated[str, typer.Option(help=f"What to compare: {CHOICES}.")] = "rules",
     case: Cases = None,

@@ -229,6 +229,8 @@ def test_wrong_descriptions_get_one_sentence(tmp_path, content, sentence):
 
 
 def test_an_empty_folder_names_the_layouts(tmp_path):
+    with pytest.raises(VolumeError, match="none does not exist; check its name"):
+        read_dataset(tmp_path / "none")
     with pytest.raises(VolumeError, match=r"TotalSegmentator .*, nnU-Net v2 raw .* MSD .* BTCV"):
         read_dataset(tmp_path)
 

@@ -33,7 +33,7 @@ def read_dataset(path: Path, with_defects: bool = False) -> list[CaseRecord]:
         with_defects: also return the cases that are known not to be usable; else they are left out with a warning.
 
     Raises:
-        VolumeError: the folder has no known layout, or its description is wrong.
+        VolumeError: there is no such folder, it has no known layout, or its description is wrong.
 
     """
     records = _records(Path(path))
@@ -46,6 +46,8 @@ def read_dataset(path: Path, with_defects: bool = False) -> list[CaseRecord]:
 
 
 def _records(path: Path) -> list[CaseRecord]:
+    if not path.exists():
+        raise VolumeError(f"{path} does not exist; check its name.")
     description = path if path.is_file() else path / "dataset.json"
     if description.is_file():
         return _described(description)
