@@ -1,6 +1,7 @@
-"""The network on a device: one thread, a precision that was tried, batches that shrink when memory runs out.
+"""The network on a device: one thread, an execution that was tried, batches that shrink when memory runs out.
 
-One thread does all the work, because convolution plans are kept per thread and a device is not shared fairly by two.
+How the network is executed, and how far that may differ from plain execution, is said in `model/execution.py`. One
+thread does all the work, because convolution plans are kept per thread and a device is not shared fairly by two.
 Arrays that go in and come out are numpy, (z, y, x); what `encode` returns stays on the device and is only handed back
 to `decode`.
 """
@@ -8,9 +9,9 @@ to `decode`.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -20,7 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import MemoryForecastError, ModelError
+from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import TrainedModel
+from CTSAM3DLib.model.execution import TOLERANCE, Execution, FastOnCpu
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +32,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 GPU_BATCH = 8
-PRECISION_TOLERANCE = 0.005
-"""Share of voxels whose mask may differ between bfloat16 and float32 before float32 is used instead."""
-THIN_DECODER = 64
-"""Channels at 32³ below which a CPU decodes faster in float32: bfloat16 spends its gain on conversions."""
+PLAIN_VARIABLE = "CTSAM3D_PLAIN"
+"""Environment variable; set to 1, every engine executes its network plainly."""
 SCRATCH = 64 * 2**20
 """Bytes that convolutions take for themselves, whatever the widths."""
 SAFETY = 1.2
@@ -41,12 +42,14 @@ SAFETY = 1.2
 class Engine:
     """Encodes, decodes and proposes with one trained model.
 
-    `device` is "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one. Raises ModelError for a device that
-    is not there and MemoryForecastError where the model would not fit.
+    `device` is "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one. `plain` asks for plain execution, as
+    the environment variable CTSAM3D_PLAIN=1 does. Raises ModelError for a device that is not there and
+    MemoryForecastError where the model would not fit.
     """
 
-    def __init__(self, model: TrainedModel, device: str | None = None) -> None:
+    def __init__(self, model: TrainedModel, device: str | None = None, plain: bool = False) -> None:
         self.model = model
+        self._plain = plain or os.environ.get(PLAIN_VARIABLE) == "1"
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
         self._run(lambda: self._start(device))
 
@@ -57,8 +60,14 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """`float32` or `bfloat16`; a thin decoder works in float32 on a CPU all the same."""
+        """`float32` or `bfloat16`."""
         return str(self._precision).removeprefix("torch.")
+
+    @property
+    def execution(self) -> str:
+        """How answers are made, for whoever has to tell them apart: `cpu float32 fast`, `cuda bfloat16 plain`, ..."""
+        kind = "fast" if isinstance(self._network, FastOnCpu) else "plain"
+        return f"{self._device.type} {self.precision} {kind}"
 
     def encode(self, patch: NDArray[np.int16]) -> Features:
         """HU of one patch to its levels; always one alone, so that a cached answer equals a fresh one to the bit."""
@@ -98,8 +107,6 @@ class Engine:
         self._batch = GPU_BATCH if self._device.type == "cuda" else 1
         self._check_memory()
         self._move_to(self._device)
-        if _computes_in_bfloat16(self._device) and self._bfloat16_agrees():
-            self._precision = torch.bfloat16
 
     def _check_memory(self) -> None:
         needed = memory_forecast(self.model, self._batch)
@@ -112,25 +119,32 @@ class Engine:
             )
 
     def _move_to(self, device: torch.device) -> None:
+        """Execute the network on a device, and faster than plainly where that gives the same mask there."""
         self._device = device
         network = self.model.network.to(device)
-        self._network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._network: Execution = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._precision = torch.float32
+        on_cpu = device.type == "cpu" and isinstance(network, CTSAM3D) and torch.backends.mkldnn.is_available()
+        if self._plain or not (on_cpu or _computes_in_bfloat16(device)):
+            return
+        plain, expected = self._network, self._trial()
+        if on_cpu:
+            self._network = FastOnCpu(network)
+        else:
+            self._precision = torch.bfloat16
+        difference = float(np.mean((self._trial() > 127) != (expected > 127)))
+        if difference > TOLERANCE[self.precision]:
+            logger.warning("%s changes %.2f %% of a mask; using plain execution.", self.execution, 100 * difference)
+            self._network, self._precision = plain, torch.float32
 
-    def _bfloat16_agrees(self) -> bool:
-        """Whether this processor's bfloat16 gives nearly the same mask on a made-up patch."""
+    def _trial(self) -> NDArray[np.uint8]:
+        """Probabilities (0..255) of a made-up patch."""
         rng = np.random.default_rng(0)
         patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
         prompts = rng.random((3, 64, 64, 64), np.float32)
-        answers = []
-        for precision in (torch.float32, torch.bfloat16):
-            self._precision = precision
-            (features,) = self._in_batches(self._encode, [patch])
-            answers.append(self._in_batches(self._decode, [(features, prompts)])[0][0])
-        self._precision = torch.float32
-        difference = np.mean((answers[0] > 127) != (answers[1] > 127))
-        if difference > PRECISION_TOLERANCE:
-            logger.warning("bfloat16 changes %.1f %% of a mask here; float32 is used instead.", 100 * difference)
-        return bool(difference <= PRECISION_TOLERANCE)
+        prompts[:, :32] = 0  # much of a real patch has no prompts
+        (features,) = self._in_batches(self._encode, [patch])
+        return self._in_batches(self._decode, [(features, prompts)])[0][0]
 
     def _on_device(self, work: Callable[[], Answer]) -> Answer:
         with (
@@ -160,7 +174,6 @@ class Engine:
             logger.warning("Out of memory; going on with %d patches at a time.", self._batch)
         elif self._device.type != "cpu":
             self._move_to(torch.device("cpu"))
-            self._precision = torch.float32
             logger.warning("Out of memory on the GPU; going on with the CPU.")
         else:
             raise MemoryForecastError(
@@ -180,15 +193,9 @@ class Engine:
         levels = [torch.cat([level.to(self._device) for level in same]) for same in by_level]
         prompts = torch.from_numpy(np.stack([prompts for _, prompts in batch])).to(self._device)
         prompts = prompts.contiguous(memory_format=torch.channels_last_3d)
-        with self._decoding():
-            probability, quality = self._network.decode(levels, prompts)
+        probability, quality = self._network.decode(levels, prompts)
         rounded = (probability[:, 0].float() * 255).round().to(torch.uint8).cpu().numpy()
         return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))
-
-    def _decoding(self) -> AbstractContextManager[object]:
-        """The precision of a decode, where it is another than that of everything else."""
-        thin = self.model.network.config.upscaled_widths[-2] < THIN_DECODER
-        return torch.autocast("cpu", enabled=False) if thin and self._device.type == "cpu" else nullcontext()
 
     def _propose(
         self, batch: list[tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.int16]]]
@@ -227,10 +234,7 @@ def _chosen_device(name: str | None) -> torch.device:
 
 
 def _computes_in_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # Elsewhere oneDNN emulates bfloat16, which is slower than float32.
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

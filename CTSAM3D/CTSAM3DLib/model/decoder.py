@@ -175,30 +175,33 @@ class PromptDecoder(nn.Module):
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (batch, 1, 64, 64, 64) and quality (batch,)."""
         maps = pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
-        if self.fine:
-            image, *levels = levels
-            image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
-            likeness = similarity(image, prompts)
-            guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
-            if self.semantic:
-                vectors, *levels = levels
-                guidance.append(kinship(vectors.float(), prompts))
-            maps = guided(maps, stacked(*guidance))
-            x = self.blocks[-1](self._climbed(levels, maps), maps[-1])
-            logits = self.fine_head(x, image, likeness)
-        else:
-            x = self._climbed(levels, maps)
-            logits = self.mask_head(x)[:, :1]
-        return logits, self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
+        if not self.fine:
+            return self._read_off(self._climbed(levels, maps))
+        image, *levels = levels
+        image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
+        likeness = similarity(image, prompts)
+        guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
+        if self.semantic:
+            vectors, *levels = levels
+            guidance.append(kinship(vectors.float(), prompts))
+        x = self._climbed(levels, guided(maps, stacked(*guidance)))
+        return self.fine_head(x, image, likeness), self._quality(x.mean(dim=(2, 3, 4)))
 
     def _climbed(self, levels: list[Tensor], maps: list[Tensor]) -> Tensor:
-        """Features after the last upscaling: from 2³ upwards, joined by the level of each grid that has one."""
+        """Features at 32³ after the last block: from 2³ upwards, joined by the level of each grid that has one."""
         *skips, x = levels
         x = x.float()  # see `precise`
-        # With a fine head there is one block more, at 32³, than upscalings.
-        for block, upscale, resized in zip(self.blocks, self.upscales, maps, strict=False):
+        for block, upscale, resized in zip(self.blocks, self.upscales, maps[:-1], strict=False):
             with precise(x):
                 x = upscale(block(x, resized))
             if skips:
                 x = stacked(x, skips.pop())
-        return x
+        return self.blocks[-1](x, maps[-1])
+
+    def _read_off(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mask logits and quality from the features after the last block, by a last upscaling."""
+        x = self.upscales[-1](x)
+        return self.mask_head(x)[:, :1], self._quality(x.mean(dim=(2, 3, 4)))
+
+    def _quality(self, mean: Tensor) -> Tensor:
+        return self.quality_head(mean)[:, 0]
