@@ -48,8 +48,11 @@ class Film:
         self._frames.append((picture.resize(GIF_SIZE, Image.Resampling.LANCZOS), milliseconds))
 
     def write(self, path: Path) -> None:
-        """Write the animation, in the colours of its last picture, which has them all."""
-        palette = self._frames[-1][0].quantize(128, dither=Image.Dither.NONE)
+        """Write the animation, in the colours that all its pictures together need."""
+        together = Image.new("RGB", (GIF_SIZE[0], GIF_SIZE[1] * len(self._frames)))
+        for number, (picture, _) in enumerate(self._frames):
+            together.paste(picture, (0, GIF_SIZE[1] * number))
+        palette = together.quantize(255, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         pictures = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture, _ in self._frames]
         pictures[0].save(
             path,

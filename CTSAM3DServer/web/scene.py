@@ -111,6 +111,16 @@ class Scene:
         """The view in 3D."""
         return self.app.view_manager.get_threed_views()
 
+    def hold_surfaces(self) -> None:
+        """Let the view in 3D keep its picture, whatever happens, until `release_surfaces`."""
+        for view in self.surface_views():
+            view.set_render_blocked(True)
+
+    def release_surfaces(self) -> None:
+        """Let the view in 3D show what there is."""
+        for view in self.surface_views():
+            view.set_render_blocked(False)
+
     def hu(self, world: tuple[float, float, float]) -> float | None:
         """The CT's value at a point, None outside."""
         if self.ct is None:

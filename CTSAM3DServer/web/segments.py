@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-from trame_slicer.core import SegmentationEditor
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.mrml.clicks import clicks_of
@@ -16,6 +15,7 @@ from CTSAM3DLib.mrml.segmenting import Target
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
 from CTSAM3DLib.pictures import PALETTE
 from CTSAM3DServer.web.saved import SavedSegment
+from CTSAM3DServer.web.scene import Scene
 from CTSAM3DServer.web.terms import Term
 
 UNDO_STATES = 50
@@ -24,9 +24,17 @@ SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresenta
 
 
 class SurfacelessWriter(LogicSegmentWriter):
-    """Takes the surface of a segment away before its voxels change, so that no mask waits for a new one."""
+    """Takes the surface of a segment away before its voxels change, so that no mask waits for a new one.
+
+    The view in 3D keeps its picture until the new one is there.
+    """
+
+    def __init__(self, scene: Scene, node: slicer.vtkMRMLSegmentationNode, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
+        super().__init__(scene.mrml, node, ct, scene.editor.editor_node, UNDO_STATES)
+        self._views = scene
 
     def _modify(self, segment_id: str, labelmap: slicer.vtkOrientedImageData, mode: int) -> None:
+        self._views.hold_surfaces()
         self.editor_node.GetSegmentationNode().GetSegmentation().GetSegment(segment_id).RemoveRepresentation(SURFACE)
         super()._modify(segment_id, labelmap, mode)
 
@@ -34,22 +42,22 @@ class SurfacelessWriter(LogicSegmentWriter):
 class Segments:
     """The segments on one CT. Everything is undone by Slicer's own history: clicks, masks, names, colours."""
 
-    def __init__(self, editor: SegmentationEditor, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
-        self.editor = editor
-        self._scene = ct.GetScene()
+    def __init__(self, scene: Scene, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
+        self._scene = scene
+        self.editor = editor = scene.editor
         self.ct = ct
         self.node = editor.create_empty_segmentation_node()
         self.node.SetName(f"{ct.GetName()} segmentation")
         editor.set_active_segmentation(self.node, ct)
         editor.editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-        self.writer = SurfacelessWriter(self._scene, self.node, ct, editor.editor_node, UNDO_STATES)
+        self.writer = SurfacelessWriter(scene, self.node, ct)
         self._millilitres: dict[str, tuple[Hashable, float]] = {}
         self.select(self._added("Segment 1"))
 
     def close(self) -> None:
         """Take the segments out of the scene."""
         self.writer.close()
-        self._scene.RemoveNode(self.node)
+        self._scene.mrml.RemoveNode(self.node)
 
     @property
     def _segmentation(self) -> slicer.vtkSegmentation:
@@ -163,10 +171,12 @@ class Segments:
     def show_surfaces(self) -> None:
         """Make the surfaces of all segments that have none."""
         self._segmentation.CreateRepresentation(SURFACE, False)
+        self._scene.release_surfaces()
 
     def drop_surfaces(self) -> None:
         """Have no surfaces any more."""
         self.node.RemoveClosedSurfaceRepresentation()
+        self._scene.release_surfaces()
 
     def _added(self, name: str) -> str:
         color = PALETTE[len(self.ids()) % len(PALETTE)]

@@ -96,7 +96,7 @@ class Workspace:
 
     def _show(self, volume: Volume, name: str, path: Path) -> None:
         node = self.scene.show_ct(volume, name)
-        before, self.segments = self.segments, Segments(self.scene.editor, node)
+        before, self.segments = self.segments, Segments(self.scene, node)
         self.clicking.begin(self.segments)
         if before is not None:
             before.close()
