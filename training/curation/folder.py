@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -81,8 +82,9 @@ class CuratedFolder:
         try:
             for name in ("ct", "label", "cases", "review"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            for unfinished in self.root.rglob(".writing-*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+            for place, folders, _ in os.walk(self.root):
+                for unfinished in filter(_is_unfinished, folders):
+                    shutil.rmtree(Path(place, unfinished), ignore_errors=True)
         except OSError as error:
             raise OutputError(f"{self.root} cannot be made ({error.strerror}); choose another folder.") from error
 
@@ -180,6 +182,10 @@ def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all. Raises OutputError."""
     with writing_whole(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _is_unfinished(folder: str) -> bool:
+    return folder.startswith(".writing-")  # as `writing_whole` names them
 
 
 def _suffix(edit: int) -> str:
