@@ -28,6 +28,8 @@ MARGIN_MM = 15.0
 SPACING_MM = 2.0
 MOST_VOXELS = 1_000_000
 SIGMA_MM = 2.0
+FEWEST_TO_SMOOTH = 4
+"""Voxels along an axis that the filter asks for; a box of thick slices can have fewer."""
 SAMPLE_MM = 5.0
 DEVIATIONS = 1.5
 LEAST_TOLERANCE_HU = 20.0
@@ -42,8 +44,10 @@ class RegionGrowing(Baseline):
     def mask(self, ct: Volume, clicks: Sequence[Click]) -> Volume:
         """The union of what the positive clicks grow into."""
         region = around(ct, clicks, MARGIN_MM, SPACING_MM, MOST_VOXELS)
-        smooth = sitk.SmoothingRecursiveGaussian(as_image(region.hu, region.geometry), SIGMA_MM)
-        hu = sitk.GetArrayFromImage(smooth)
+        hu = region.hu
+        if min(hu.shape) >= FEWEST_TO_SMOOTH:
+            smooth = sitk.SmoothingRecursiveGaussian(as_image(hu, region.geometry), SIGMA_MM)
+            hu = sitk.GetArrayFromImage(smooth)
         positive = [click for click in clicks if click.positive]
         negative = [click for click in clicks if not click.positive]
         allowed = region.distance(positive) <= region.distance(negative)

@@ -28,11 +28,11 @@ from training.methods import BASELINES
 from training.paper.ablations import ABLATIONS
 from training.paper.entrants import Network, entrants
 from training.paper.steps import Workplace, cases_to_measure, keep_pictures, measure, tiny_networks
-from training.paper.synthetic import SPACING_MM, synthetic_datasets
+from training.paper.synthetic import synthetic_datasets
 from training.results import read_failures
 
 BUNDLED = "the bundled ctsam3d-small, trained on real CTs and on synthetic torsos of the same kind"
-SYNTHETIC = f"synthetic torsos of {SPACING_MM:g} mm, not patients"
+SYNTHETIC = "synthetic torsos in voxels of {spacing:g} mm, not patients"
 DEFAULT_METHODS = ("region-growing", "random-walker")
 FEWEST_VOXELS, FEWEST_SYNTHETIC_VOXELS = 100, 20
 """Smaller structures are left out; synthetic voxels are large."""
@@ -56,7 +56,11 @@ def main(
         list[Path] | None, typer.Option(help="CSVs of training.evaluate with more systems; may be repeated.")
     ] = None,
     cases: Annotated[int, typer.Option(min=1, help="Test cases of each synthetic data set.")] = 4,
+    spacing: Annotated[float, typer.Option(min=1, help="Of the synthetic voxels, mm.")] = 4.0,
     steps: Annotated[int, typer.Option(min=1, help="Of each tiny training on synthetic data.")] = 20,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Structures to use, default all that exhibits ask for; may be repeated.")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many first clicks each structure gets.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Processes on this computer.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="A Dask cluster instead, tcp://host:8786.")] = None,
@@ -73,14 +77,15 @@ def main(
         networks = {name: Network(f"{ABLATIONS[name].title}, {file}", file) for name, file in files.items()}
         described = {name: str(folder) for name, folder in folders.items()}
         if synthetic := not folders:
-            folders = synthetic_datasets(output / "data", cases, jobs, address)
-            described = dict.fromkeys(folders, SYNTHETIC)
+            folders = synthetic_datasets(output / "data", cases, spacing, jobs, address)
+            described = dict.fromkeys(folders, SYNTHETIC.format(spacing=spacing))
             networks |= tiny_networks(at, [name for name in ABLATIONS if name not in files], steps, folders[TOTALSEG])
         records = {name: cases_to_measure(folder) for name, folder in folders.items()}
         network = Network(str(weights), weights) if weights else Network(BUNDLED)
         taking_part = entrants(network, networks, method or DEFAULT_METHODS)
-        runs = measure(at, taking_part, records, seeds, FEWEST_SYNTHETIC_VOXELS if synthetic else FEWEST_VOXELS)
-        keep_pictures(at, taking_part, runs, records)
+        fewest = FEWEST_SYNTHETIC_VOXELS if synthetic else FEWEST_VOXELS
+        runs = measure(at, taking_part, records, label or (), seeds, fewest)
+        keep_pictures(at, taking_part, runs, records, label or ())
     systems = [
         System(one.name, runs[one.choice], one.made_from, one.own, one.against, one.exhibits)
         for one in taking_part

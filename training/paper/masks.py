@@ -24,7 +24,7 @@ _VALUES = {name: value for value, name in anatomy.EXTENDED.items()}
 def keep_case(
     folder: Path, pictured: PicturedCase, record: CaseRecord, labels: Sequence[str], choices: Sequence[MethodChoice]
 ) -> None:
-    """Click at the structures of a case (all when `labels` is empty) by each method, unless that was done before.
+    """Click at these structures of a case by each method, unless that was done before.
 
     The clicks are those of the evaluation's first seed, so the masks are those that were scored. Of structures that
     lie within one another the smaller is kept. Raises VolumeError, ModelError and OutputError.
@@ -50,7 +50,7 @@ def _truths(record: CaseRecord, ct: Volume, labels: Sequence[str]) -> dict[str, 
         name: maps[part].array == value
         for part, names in (("labels", record.labels), ("tissue", record.tissues))
         for value, name in names.items()
-        if name in _VALUES and (not labels or name in labels)
+        if name in _VALUES and name in labels
     }
     return {name: mask for name, mask in masks.items() if mask.any()}
 

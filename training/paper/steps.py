@@ -75,11 +75,17 @@ def tiny_networks(at: Workplace, names: Sequence[str], steps: int, data: Path) -
 
 
 def measure(
-    at: Workplace, taking_part: Sequence[Entrant], records: Records, seeds: int, fewest_voxels: int
+    at: Workplace,
+    taking_part: Sequence[Entrant],
+    records: Records,
+    labels: Sequence[str] = (),
+    seeds: int = 1,
+    fewest_voxels: int = 100,
 ) -> dict[MethodChoice, str]:
     """Complete the results with what the exhibits need of the data sets that there are.
 
-    A data set at which nothing can be measured is told, and the others go on. Raises OutputError.
+    Where there are `labels`, no other structure is measured. A data set at which nothing can be measured is told, and
+    the others go on. Raises OutputError.
     """
     choices: dict[Need, list[MethodChoice]] = defaultdict(list)
     for entrant in taking_part:
@@ -88,7 +94,8 @@ def measure(
                 choices[need].append(entrant.choice)
     runs: dict[MethodChoice, str] = {}
     for need, wanted in choices.items():
-        plan = Plan(need.dataset, need.counts, _known(need.labels, records[need.dataset]), seeds, fewest_voxels)
+        used = used_labels(need.labels, labels, records[need.dataset])
+        plan = Plan(need.dataset, need.counts, used, seeds, fewest_voxels)
         at.say(f"Measuring {len(wanted)} methods on {need.dataset} at {need.counts} clicks.")
         try:
             runs |= complete(at.results, wanted, chosen(records[need.dataset], plan), plan, at.jobs, at.scheduler).runs
@@ -97,25 +104,28 @@ def measure(
     return runs
 
 
-def _known(labels: Sequence[str], records: Sequence[CaseRecord]) -> tuple[str, ...]:
-    """Those of the wanted structures that a data set has."""
-    there = {name for record in records for name in record.names}
-    return tuple(label for label in labels if label in there)
+def used_labels(needed: Sequence[str], labels: Sequence[str], records: Sequence[CaseRecord]) -> tuple[str, ...]:
+    """The structures of a data set that are needed (all when empty) and chosen (all when empty)."""
+    there = sorted({name for record in records for name in record.names})
+    return tuple(name for name in needed or there if name in there and (not labels or name in labels))
 
 
-def keep_pictures(at: Workplace, taking_part: Sequence[Entrant], runs: Runs, records: Records) -> None:
+def keep_pictures(
+    at: Workplace, taking_part: Sequence[Entrant], runs: Runs, records: Records, labels: Sequence[str] = ()
+) -> None:
     """Keep the masks of Figure 5's case and supplementary Figure 3's; a case that fails is told. Raises OutputError."""
     tasks = []
-    for exhibit, dataset, labels, most in (
+    for exhibit, dataset, needed, most in (
         (FIGURE5, FLARE22, FLARE22_ORGANS, 1),
         (SUPPLEMENTARY_FIGURE3, TOTALSEG, (), MOST_PICTURED),
     ):
         shown = [entrant for entrant in taking_part if exhibit in entrant.exhibits and entrant.choice in runs]
         names, ran = tuple(one.name for one in shown), tuple(runs[one.choice] for one in shown)
         for record in records.get(dataset, ())[:most] if shown else ():
+            used = used_labels(needed, labels, [record])
             pictured = PicturedCase(dataset, record.case, DEFAULT_CLICKS, names, ran)
             folder = at.pictures / exhibit / record.case
-            tasks.append((folder, pictured, record, labels, [one.choice for one in shown]))
+            tasks.append((folder, pictured, record, used, [one.choice for one in shown]))
     at.say(f"Keeping the masks of {len(tasks)} cases for the pictures.")
     for (_, pictured, *_), result in fan_out(keep_case, tasks, at.jobs, at.scheduler):
         if isinstance(result, CTSAM3DError):

@@ -11,27 +11,29 @@ from training.curate import curate
 from training.exhibits.catalogue import BTCV, COLON, FLARE22, PANCREAS, TOTALSEG
 from training.layouts import LAYOUTS, write_layout
 
-SPACING_MM = 4.0
 RAW = "totalsegmentator-v1"
 """The layout that TotalSeg++ is curated from."""
 
 
-def synthetic_datasets(folder: Path, cases: int, jobs: int, scheduler: str | None) -> dict[str, Path]:
+def synthetic_datasets(
+    folder: Path, cases: int, spacing: float, jobs: int = 1, scheduler: str | None = None
+) -> dict[str, Path]:
     """The folders of all data sets by their names in the exhibits, written where they are not there yet.
 
+    The spacing is that of the voxels, mm.
     There are `cases` test cases in each, but half as many of TotalSeg++, whose structures are many. A third of its
     cases are test cases, every other case with a tumour, and all of FLARE22 and BTCV. Raises OutputError.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    written = {name: _layout(folder, name, cases) for name in (FLARE22, BTCV)}
-    written |= {name: _layout(folder, name, 2 * cases) for name in (PANCREAS, COLON)}
-    raw = _layout(folder, RAW, 3 * math.ceil(cases / 2))
+    written = {name: _layout(folder, name, cases, spacing) for name in (FLARE22, BTCV)}
+    written |= {name: _layout(folder, name, 2 * cases, spacing) for name in (PANCREAS, COLON)}
+    raw = _layout(folder, RAW, 3 * math.ceil(cases / 2), spacing)
     curated = folder / "TotalSegPlusPlus"
     curate(raw, curated, str(raw.with_name(f"{raw.name}-tissues")), jobs=jobs, scheduler=scheduler)
     return {TOTALSEG: curated, **written}
 
 
-def _layout(folder: Path, name: str, cases: int) -> Path:
+def _layout(folder: Path, name: str, cases: int, spacing: float) -> Path:
     """Write a layout aside and move it into its place, so that a folder that is there is whole."""
     final = folder / LAYOUTS[name].folder
     if final.exists():
@@ -39,7 +41,7 @@ def _layout(folder: Path, name: str, cases: int) -> Path:
     aside = folder / "being-written" / name
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    write_layout(name, aside, cases, spacing=SPACING_MM)
+    write_layout(name, aside, cases, spacing=spacing)
     for part in sorted(aside.iterdir(), key=lambda part: part.name == final.name):  # the data set itself comes last
         shutil.rmtree(folder / part.name, ignore_errors=True)
         os.replace(part, folder / part.name)
