@@ -3,6 +3,7 @@
 It is put beside the real workers as `workers.stand_in` by the tests, and speaks the same protocol by the same code.
 """
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -49,6 +50,8 @@ class StandIn(System):
                 subprocess.Popen([sys.executable, "-c", HANGING_CHILD])
             time.sleep(60)
         if self.option["trouble"] == "slow":
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                pool.map(abs, [1])
             for step in range(8):
                 time.sleep(0.25)
                 self.progress(step / 8)

@@ -179,7 +179,7 @@ def test_what_goes_wrong_is_one_sentence_and_the_next_ct_is_answered(start, trou
     assert comparison.open(volume).segment([click(volume, 8, 12, 14)]).mask.array.any()
 
 
-def test_progress_is_not_silence(start):
+def test_progress_is_not_silence_and_a_system_may_fork(start):
     volume = ct()
     opened = start(silence_s=1.0, at="mask", trouble="slow").open(volume)
     assert opened.segment([click(volume, 8, 12, 14)]).mask.array.any()

@@ -112,7 +112,7 @@ def serve(make: Callable[[Settings], System]) -> None:
     channel = _Channel()
     session: _Session | None = None
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_read_requests, args=(requests,), daemon=True).start()
+    threading.Thread(target=channel.read_into, args=(requests,), daemon=True).start()
     while True:
         request = requests.get()
         try:
@@ -131,15 +131,6 @@ def serve(make: Callable[[Settings], System]) -> None:
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}".strip().splitlines()[0].rstrip(".") + "."}
         channel.say(answer)
-
-
-def _read_requests(requests: queue.Queue[dict[str, Any]]) -> None:
-    for line in sys.stdin:
-        requests.put(json.loads(line))
-    # The evaluation has ended, perhaps killed: nobody waits for what is at work, nor for processes that it has started.
-    if os.name == "posix" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(0)
 
 
 class _Session:
@@ -174,13 +165,31 @@ class _Session:
 
 
 class _Channel:
-    """Standard output, kept for answers: what else is written there from now on goes to standard error."""
+    """Standard input and output, kept for requests and answers.
+
+    What else is written from now on goes to standard error, and what else reads finds nothing. A process that a package
+    forks closes its `sys.stdin`, which would wait for ever for a thread that reads the same object.
+    """
 
     def __init__(self) -> None:
+        self._input = os.fdopen(os.dup(0), encoding="utf-8")
         self._output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
         os.dup2(2, 1)
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
         sys.stdout = sys.stderr
 
     def say(self, content: Mapping[str, Any]) -> None:
         self._output.write(json.dumps(content) + "\n")
         self._output.flush()
+
+    def read_into(self, requests: queue.Queue[dict[str, Any]]) -> None:
+        """Take requests until there are no more, and end the process then, with those that it has started."""
+        for line in self._input:
+            requests.put(json.loads(line))
+        # The evaluation has ended, perhaps killed: nobody waits for what is at work.
+        if os.name == "posix" and os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)
+        os._exit(0)
