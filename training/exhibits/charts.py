@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -31,32 +32,44 @@ ROW_INCHES = 0.21
 """Of a structure in supplementary Figures 4 and 5."""
 
 
+CATEGORIES = tuple(dict.fromkeys(anatomy.category_of(name) for names in anatomy.GROUPS.values() for name in names))
+"""The nine groups of the paper's Figure 3, and each curated tissue by itself."""
+
+
+def _by_category(scores: pd.DataFrame) -> pd.DataFrame:
+    """With a column `category`, without the structures that are in none."""
+    found = scores.assign(category=scores["label"].map(anatomy.category_of))
+    return found[found["category"] != ""]
+
+
 def group_comparisons(
     scores: pd.DataFrame, pairs: Sequence[tuple[System, System]], metric: str = "dsc"
 ) -> pd.DataFrame:
-    """Compare pairs of systems in each group, a case's mean over the group's structures being one number.
+    """Compare pairs of systems in each category, a case's mean over its structures being one number.
 
-    `scores` are those of one data set and one count of clicks. p-values are corrected over all groups and pairs.
+    `scores` are those of one data set and one count of clicks. p-values are corrected over all categories and pairs.
     """
     rows = []
-    for group, (one, other) in product(anatomy.GROUPS, pairs):
-        of_group = scores[scores["group"] == group]
+    categorised = _by_category(scores)
+    for category, (one, other) in product(CATEGORIES, pairs):
+        of_group = categorised[categorised["category"] == category]
         cases = pair(of_group[of_group["run"] == one.run], of_group[of_group["run"] == other.run], metric)
         if len(cases):
             found = paired((cases["one"] - cases["other"]).to_numpy())
-            rows.append({"group": group, "system": one.name, "other": other.name, **vars(found)})
-    table = pd.DataFrame(rows, columns=["group", "system", "other", *Paired.__annotations__])
+            rows.append({"category": category, "system": one.name, "other": other.name, **vars(found)})
+    table = pd.DataFrame(rows, columns=["category", "system", "other", *Paired.__annotations__])
     return table.assign(p_holm=holm(table["p"].to_numpy(float)))
 
 
 def groups(scores: pd.DataFrame, systems: Sequence[System], compared: pd.DataFrame) -> Figure:
-    """Figure 3: Dice of each group, box plots over cases, with the corrected p-values of `group_comparisons`.
+    """Figure 3: Dice of each category, box plots over cases, with the corrected p-values of `group_comparisons`.
 
     `scores` are those of one data set and one count of clicks.
     """
-    by_case = scores.groupby(["run", "group", "case"])["dsc"].mean()
-    there = [group for group in anatomy.GROUPS if group in set(scores["group"])]
-    p_values = compared.set_index(["group", "other"])["p_holm"]
+    categorised = _by_category(scores)
+    by_case = categorised.groupby(["run", "category", "case"])["dsc"].mean()
+    there = [category for category in CATEGORIES if category in set(categorised["category"])]
+    p_values = compared.set_index(["category", "other"])["p_holm"]
     figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
     axes = figure.subplots()
     width = 0.8 / len(systems)
@@ -70,7 +83,7 @@ def groups(scores: pd.DataFrame, systems: Sequence[System], compared: pd.DataFra
                 text = in_short(p_values[group, system.name])
                 axes.text(place + shift, 102, text, rotation=90, ha="center", va="bottom", fontsize=6)
     axes.set(ylabel="DSC (%)", ylim=(0, 122), yticks=range(0, 101, 20), xlim=(-0.6, len(there) - 0.4))
-    axes.set_xticks(range(len(there)), [group.replace(" ", "\n", 1) for group in there])
+    axes.set_xticks(range(len(there)), [re.sub("[ _]", "\n", name) for name in there], fontsize=7.5)
     axes.grid(visible=False, axis="x")
     figure.legend(handles=_keys(systems), loc="outside upper center", ncols=min(len(systems), 5))
     return figure

@@ -49,7 +49,7 @@ def _groups(material: Material) -> Drawn:
     if found.empty:
         return Drawn(name, title)
     note = (
-        "A box is of the cases' means over a group's structures. Above a system stands the p of ours against it, "
+        "A box is of the cases' means over a category's structures. Above a system stands the p of ours against it, "
         "corrected by Holm over all boxes; differences and intervals: [CSV](figure3-comparisons.csv)."
     )
     compared = charts.group_comparisons(found, material.study.pairs(name))

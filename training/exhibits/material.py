@@ -42,10 +42,10 @@ class Material:
         runs = [system.run for system in systems]
         measured = self.scores[self.scores["run"].isin(runs)]
         cases = measured.groupby("dataset")["case"].nunique()
-        lines = [
-            f"{DATASETS.get(name, name)}: "
-            + ", ".join(filter(None, (f"{cases[name]} cases", self.study.datasets.get(name))))
-            for name in datasets
-            if name in cases
-        ]
+        lines = []
+        for name in (name for name in datasets if name in cases):
+            counted = f"{cases[name]} case{'s' if cases[name] > 1 else ''}"
+            lines.append(
+                f"{DATASETS.get(name, name)}: {', '.join(filter(None, (counted, self.study.datasets.get(name))))}"
+            )
         return [*lines, *(f"{system.name}: {system.made_from}" for system in systems if system.made_from)]

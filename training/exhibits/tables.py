@@ -76,6 +76,8 @@ def _part(spec: TableSpec, cells: pd.DataFrame, metrics: Sequence[str]) -> str:
     }
     rows = [["", *(_heading(spec, query, metric) for query, metric in columns)]]
     for block, written in ((own, _measured_cell), (figures, _published_cell)):
+        if block is figures and len(figures):
+            rows.append([f"*published by the paper, on its data* {DAGGER}", *("" for _ in columns)])
         for system in block["system"].drop_duplicates():
             row = [f"{system}" if block is own else f"*{system}* {DAGGER}"]
             for key in columns:
