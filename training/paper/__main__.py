@@ -57,7 +57,7 @@ def main(
     ] = None,
     cases: Annotated[int, typer.Option(min=1, help="Test cases of each synthetic data set.")] = 4,
     spacing: Annotated[float, typer.Option(min=1, help="Of the synthetic voxels, mm.")] = 4.0,
-    steps: Annotated[int, typer.Option(min=1, help="Of each tiny training on synthetic data.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Of each tiny training on synthetic data.")] = 16,
     label: Annotated[
         list[str] | None, typer.Option(help="Structures to use, default all that exhibits ask for; may be repeated.")
     ] = None,

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {
     "network": "ctsam3d-small",
     "spacing": 3.0,
     "micro_batches": 1,
-    "pairs": 2,
+    "pairs": 1,
     "rounds": 3,
     "optimiser": "muon",
     "learning_rate": 3e-3,
