@@ -7,7 +7,7 @@ import torch
 from CTSAM3DLib.model import build
 from CTSAM3DLib.model.decoder import PromptBlock, interpolated
 from CTSAM3DLib.model.execution import FastOnCpu
-from CTSAM3DLib.model.fast_block import FastBlock, kinds_of_tiles
+from CTSAM3DLib.model.fast_block import DirectBlock, TiledBlock, kinds_of_tiles
 from CTSAM3DLib.model.network import CTSAM3D
 from CTSAM3DLib.model.tiles import Scratch, TileGrid
 from CTSAM3DLib.prompts import click_maps
@@ -96,7 +96,9 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
         torch.nn.init.normal_(parameter, std=0.3)  # responses that differ from place to place
     maps = interpolated(prompts_of(kind))[(8, 16, 32).index(side) + 2]
     x = torch.randn(1, 16, side, side, side)
-    torch.testing.assert_close(FastBlock(block, side, Scratch())(x, maps), block(x, maps), rtol=1e-4, atol=1e-3)
+    expected = block(x, maps)
+    torch.testing.assert_close(TiledBlock(block, side, Scratch())(x, maps), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(DirectBlock(block, Scratch())(x, maps), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_where_responses_are_computed():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
 from CTSAM3DLib.model.folding import shuffled, unshuffled
-from CTSAM3DLib.model.guidance import guidance_maps, kinship, nearness, similarity
+from CTSAM3DLib.model.guidance import guidance_maps, halved, kinship, nearness, similarity
 
 PROMPT_MAPS = 3
 MASK_CHANNELS = 2
@@ -95,7 +95,7 @@ def pooled(prompts: Tensor) -> list[Tensor]:
     mask, clicks = prompts[:, :1], prompts[:, 1:]
     maps: list[Tensor] = []
     for _ in range(5):
-        mask, clicks = F.avg_pool3d(mask, 2), F.max_pool3d(clicks, 2)
+        mask, clicks = F.avg_pool3d(mask, 2), halved(clicks)
         maps.insert(0, stacked(mask, clicks))
     return maps
 

@@ -32,12 +32,14 @@ def tile_on(side: int) -> int:
     return 2 if side <= 8 else 4
 
 
-def gains(block: nn.Module, side: int) -> bool:
-    """Whether the transforms of minimal filtering cost less than they save."""
-    return isinstance(block, PromptBlock) and side >= LEAST_SIDE and block.conv0.in_channels >= LEAST_WIDTH
+def fast_block(block: PromptBlock, side: int, scratch: Scratch) -> nn.Module:
+    """The fastest form of a block on a grid of `side`³ voxels."""
+    if side >= LEAST_SIDE and block.conv0.in_channels >= LEAST_WIDTH:
+        return TiledBlock(block, side, scratch)
+    return DirectBlock(block, scratch)
 
 
-class FastBlock(nn.Module):
+class TiledBlock(nn.Module):
     """A `PromptBlock` on a grid of `side`³ voxels; patches of a batch one by one."""
 
     def __init__(self, block: PromptBlock, side: int, scratch: Scratch) -> None:
@@ -63,18 +65,16 @@ class FastBlock(nn.Module):
 
     def _normed(self, x: Tensor, responses: Responses, kinds: Tensor) -> Tensor:
         """Instance norm of x, scaled and shifted by the responses, and leaky ReLU; padded."""
-        width = x.shape[-1]
-        padded = self._scratch.padded("normed", self._grid.side, width)
+        padded = self._scratch.padded("normed", self._grid.side, x.shape[-1])
         mean, scale = statistics(x, self._scratch)
         for layers in self._grid.layers():
             gamma_and_beta = responses.in_layers(layers, kinds)
             source = self._grid.view(x, layers)
-            tiles = torch.sub(source, mean, out=self._scratch.take("features", *source.shape))
-            tiles.mul_(scale)
-            tiles.view(*gamma_and_beta.shape[:-1], width).mul_(gamma_and_beta[..., :width]).add_(
-                gamma_and_beta[..., width:]
-            )
-            self._grid.view(inside(padded), layers).copy_(F.leaky_relu_(tiles, 0.2))
+            tiles = torch.sub(source, mean, out=self._scratch.take("features", *source.shape)).mul_(scale)
+            gamma, beta = gamma_and_beta.view(*source.shape[:-1], -1).chunk(2, dim=-1)
+            torch.addcmul(beta, tiles, gamma, out=tiles)
+            target = self._grid.view(inside(padded), layers)
+            torch._C._nn.leaky_relu(tiles, 0.2, out=target)
         return padded
 
     def _convolved(self, padded: Tensor, conv: WinogradConv) -> Tensor:
@@ -83,6 +83,28 @@ class FastBlock(nn.Module):
             target = self._grid.view(out, layers)
             target.copy_(conv(self._grid.take(padded, self._grid.tiles_in(layers), self._scratch)).view(target.shape))
         return out
+
+
+class DirectBlock(nn.Module):
+    """A `PromptBlock` with its convolutions as they are, for few channels or voxels."""
+
+    def __init__(self, block: PromptBlock, scratch: Scratch) -> None:
+        super().__init__()
+        self._block, self._scratch = block, scratch
+
+    def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
+        y = self._block.conv0(self._normed(x, self._block.norm0, prompts))
+        return x + self._block.conv1(self._normed(y, self._block.norm1, prompts))
+
+    def _normed(self, x: Tensor, norm: PromptNorm, prompts: Tensor) -> Tensor:
+        """The norm and leaky ReLU of x without leaving its memory layout, for which PyTorch's instance norm copies."""
+        gamma, beta = norm.scale_and_shift(F.relu(norm.shared(prompts))).chunk(2, dim=1)
+        normed = []
+        for volume in volumes_of(x):
+            mean, scale = statistics(volume, self._scratch)
+            normed.append((volume - mean).mul_(scale))
+        y = features_of(normed)
+        return F.leaky_relu_(torch.addcmul(beta, y, gamma).add_(y), 0.2)
 
 
 class Responses:

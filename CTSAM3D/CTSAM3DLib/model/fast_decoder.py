@@ -1,6 +1,6 @@
 """The prompt decoder as a processor runs it fastest: the numbers of `decoder.PromptDecoder` but for rounding.
 
-Blocks of many channels are `FastBlock`s. What follows the last of them goes piece by piece through the processor's
+Blocks take the form of `fast_block.py`. What follows the last of them goes piece by piece through the processor's
 caches, and of the head's two channels only the one that is used is computed. Nothing is approximated.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU, one patch at a time.
@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.decoder import PromptBlock, PromptDecoder, Upscale
-from CTSAM3DLib.model.fast_block import FastBlock, gains
+from CTSAM3DLib.model.fast_block import fast_block
 from CTSAM3DLib.model.tiles import Scratch, features_of, inside, volumes_of
 
 UPSCALED = 4096
@@ -30,8 +30,7 @@ class FastDecoder(PromptDecoder):
         self.__dict__.update({name: value for name, value in plain.__dict__.items() if not name.startswith("_")})
         scratch = Scratch()
         self.blocks = nn.ModuleList(
-            FastBlock(cast(PromptBlock, block), 2 << index, scratch) if gains(block, 2 << index) else block
-            for index, block in enumerate(plain.blocks)
+            fast_block(cast(PromptBlock, block), 2 << index, scratch) for index, block in enumerate(plain.blocks)
         )
         upscales = [FastUpscale(cast(Upscale, upscale), scratch) for upscale in plain.upscales]
         self.upscales = nn.ModuleList(upscales)

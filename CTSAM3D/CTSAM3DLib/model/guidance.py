@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -41,10 +42,11 @@ def guidance_maps(config: NetworkConfig) -> int:
 
 def similarity(image: Tensor, prompts: Tensor) -> Tensor:
     """How like each voxel of the image is to the mean under each prompt, 0..1; 0 for an empty prompt; (b, 3, 64³)."""
-    core = prompts**8  # the middle of a click, not the rim, which may lie in another tissue
+    core = _core(prompts)  # the middle of a click, not the rim, which may lie in another tissue
     total = core.sum(dim=(2, 3, 4), keepdim=True)
     mean = (core * image).sum(dim=(2, 3, 4), keepdim=True) / total.clamp(min=1e-6)
-    return torch.where(total > 0.5, torch.exp(-(image - mean).abs() / LIKENESS), 0.0)
+    mean = torch.where(total > 0.5, mean, torch.inf)  # what nothing is like
+    return (image - mean).abs_().mul_(-1 / LIKENESS).exp_()
 
 
 def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
@@ -52,7 +54,7 @@ def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
 
     `vectors` (b, width, 32, 32, 32) have length 1 (`semantics.py`).
     """
-    core = F.max_pool3d(prompts, 2) ** 8
+    core = _core(halved(prompts))
     total = core.sum(dim=(2, 3, 4), keepdim=True)
     mean = F.normalize(torch.einsum("bpzyx,bczyx->bpc", core, vectors), dim=2)
     cosine = torch.einsum("bpc,bczyx->bpzyx", mean, vectors)
@@ -62,7 +64,7 @@ def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
 @torch.compiler.disable  # hundreds of tiny steps, which compiling would only copy out one by one
 def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     """exp(-geodesic distance / REACH) to each prompt at each edge cost: (b, 3 * costs, 32, 32, 32)."""
-    distance = geodesic(F.avg_pool3d(image, 2), F.max_pool3d(prompts, 2) > 0.5, EDGE_COSTS)
+    distance = geodesic(F.avg_pool3d(image, 2), halved(prompts) > 0.5, EDGE_COSTS)
     # Further away it would be a number so small that processors take many times as long over it.
     near = torch.where(distance < NOWHERE, torch.exp(-distance / REACH), 0.0)
     return torch.cat(list(near), dim=1)
@@ -77,13 +79,36 @@ def geodesic(image: Tensor, seeds: Tensor, edge_costs: Sequence[float]) -> Tenso
     """
     costs = torch.tensor(edge_costs, device=image.device).view(-1, 1, 1, 1, 1, 1)
     distance = torch.where(seeds, 0.0, FAR).expand(len(edge_costs), *seeds.shape)
-    lines = [(axis, (1 + costs * image.diff(dim=axis).abs()).unbind(axis)) for axis in (-3, -2, -1)]
+    lines = [(axis, (1 + costs * image.diff(dim=axis).abs()).movedim(axis, 0).contiguous()) for axis in (-3, -2, -1)]
     for _ in range(SWEEPS):
         for axis, steps in lines:
-            planes = list(distance.movedim(axis, 0).contiguous())
-            for index, step in enumerate(steps):
-                planes[index + 1] = torch.minimum(planes[index + 1], planes[index] + step)
-            for index, step in reversed(list(enumerate(steps))):
-                planes[index] = torch.minimum(planes[index], planes[index + 1] + step)
-            distance = torch.stack(planes, dim=axis)
+            planes = distance.movedim(axis, 0).contiguous()
+            _sweep(planes, steps)
+            distance = planes.movedim(0, axis)
     return distance
+
+
+def _sweep(planes: Tensor, steps: Tensor) -> None:
+    """Carry distances from plane to plane and back, in place; `steps` are the lengths between neighbouring planes."""
+    if planes.device.type == "cpu":
+        # The planes are so small that PyTorch's calls would take most of the time; NumPy's do the same sums.
+        minimum, add, along, between = np.minimum, np.add, list(planes.numpy()), list(steps.numpy())
+    else:
+        minimum, add, along, between = torch.minimum, torch.add, list(planes), list(steps)
+    way = [(index, index + 1, step) for index, step in enumerate(between)]
+    back = [(later, earlier, step) for earlier, later, step in reversed(way)]
+    for source, target, step in way + back:
+        minimum(along[target], add(along[source], step), out=along[target])
+
+
+def halved(prompts: Tensor) -> Tensor:
+    """The greatest of each cube of eight voxels: `max_pool3d`, without the indices that it takes its time for."""
+    for axis in (2, 3, 4):
+        even, odd = prompts.unflatten(axis, (-1, 2)).unbind(axis + 1)
+        prompts = torch.maximum(even, odd)
+    return prompts
+
+
+def _core(prompts: Tensor) -> Tensor:
+    """The prompts to the power of eight."""
+    return prompts.square().square().square()

@@ -109,4 +109,5 @@ def volumes_of(features: Tensor) -> list[Tensor]:
 
 def features_of(volumes: list[Tensor]) -> Tensor:
     """The inverse of `volumes_of`."""
-    return torch.stack(volumes).permute(0, 4, 1, 2, 3)
+    together = volumes[0][None] if len(volumes) == 1 else torch.stack(volumes)
+    return together.permute(0, 4, 1, 2, 3)
