@@ -130,6 +130,11 @@ def test_a_study_that_is_complete_is_only_drawn_again(study, thin_weights):
     assert {file: file.read_bytes() for file in kept} == before
 
 
+def test_a_study_goes_on_with_its_own_settings_only(study, thin_weights):
+    with pytest.raises(CTSAM3DError, match="was begun with other cases, spacing"):
+        main(**{**options(study, thin_weights), "cases": 2, "spacing": 3.0})
+
+
 def test_a_data_set_that_was_cut_off_is_written_again(tmp_path, monkeypatch):
     def cut_off(name, output, cases, spacing):
         write_layout(name, output, cases, spacing=spacing)
@@ -196,13 +201,17 @@ def test_tiny_recipes_differ_as_the_paper_s_do():
     assert not tiny_recipe(ABLATIONS["no-cross-patch"], 5).cross_patch
 
 
+def test_a_missing_data_set_is_told(tmp_path):
+    with pytest.raises(CTSAM3DError, match="nowhere does not exist"):
+        main(output=tmp_path / "paper", data=["flare22=nowhere"])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"data": ["flare=x"]}, "is not NAME=PATH with one of the names totalsegpp, flare22"),
         ({"ablation": ["rff"]}, "is not NAME=PATH with one of the names full, rff"),
         ({"method": ["sam"]}, "'sam' is not among region-growing"),
-        ({"data": ["flare22=nowhere"]}, "nowhere does not exist"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_made(tmp_path, wrong, message):

@@ -92,7 +92,7 @@ def groups(scores: pd.DataFrame, systems: Sequence[System], compared: pd.DataFra
 def rising_clicks(scores: pd.DataFrame, systems: Sequence[System], labels: Sequence[str]) -> Figure:
     """Figure 4: mean Dice and NSD over organs against clicks, with the paper's own figures at 5 clicks marked as such.
 
-    Bands are 95 % bootstrap intervals over cases of the median of the cases' means. `scores` are those of one data set.
+    Bands are 95 % bootstrap intervals of the mean over cases. `scores` are those of one data set.
     """
     figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(METRICS)), METRICS, strict=True):
@@ -112,7 +112,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, metric: str, color: str, name: str) -
     counts = sorted(rows["n_clicks"].unique())
     of_count = {count: rows[rows["n_clicks"] == count] for count in counts}
     means = [macro_mean(of_count[count], metric) for count in counts]
-    spans = [interval(of_count[count].groupby("case")[metric].mean().to_numpy()) for count in counts]
+    spans = [interval(of_count[count].groupby("case")[metric].mean().to_numpy(), np.mean) for count in counts]
     axes.plot(counts, means, "o-", color=color, label=name, markersize=4)
     low, high = np.transpose(spans)
     axes.fill_between(counts, low, high, color=color, alpha=0.15, linewidth=0)

@@ -8,7 +8,7 @@ of one exhibit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,13 +42,15 @@ def paired(differences: Sequence[float] | NDArray[np.float64]) -> Paired:
     return Paired(values.size, float(np.median(values)), low, high, _wilcoxon(values))
 
 
-def interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The 95 % bootstrap interval of the median, always the same for the same values; NaN for fewer than two."""
+def interval(
+    values: NDArray[np.float64], statistic: Callable[..., NDArray[np.float64]] = np.median
+) -> tuple[float, float]:
+    """The 95 % bootstrap interval of a statistic, always the same for the same values; NaN for fewer than two."""
     if values.size < 2:
         return np.nan, np.nan
     found = stats.bootstrap(
         (values,),
-        np.median,
+        statistic,
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",

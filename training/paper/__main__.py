@@ -27,7 +27,7 @@ from training.fan_out import local_cluster
 from training.methods import BASELINES
 from training.paper.ablations import ABLATIONS
 from training.paper.entrants import Network, entrants
-from training.paper.steps import Workplace, cases_to_measure, keep_pictures, measure, tiny_networks
+from training.paper.steps import Workplace, begin, cases_to_measure, keep_pictures, measure, tiny_networks
 from training.paper.synthetic import synthetic_datasets
 from training.results import read_failures
 
@@ -71,7 +71,8 @@ def main(
     if unknown := sorted(set(method or ()) - set(BASELINES)):
         raise CTSAM3DError(f"'{unknown[0]}' is not among {', '.join(BASELINES)}; measure it apart, give --results.")
     others = read_results(results) if results else None
-    output.mkdir(parents=True, exist_ok=True)
+    given = {name: str(folder.resolve()) for name, folder in folders.items()}
+    begin(output, {"data": given} if given else {"cases": cases, "spacing": spacing, "steps": steps})
     with local_cluster(jobs) if jobs > 1 and scheduler is None else nullcontext(scheduler) as address:
         at = Workplace(output, jobs, address)
         networks = {name: Network(f"{ABLATIONS[name].title}, {file}", file) for name, file in files.items()}

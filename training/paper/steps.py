@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
 from training.datasets import CaseRecord, read_dataset
 from training.evaluate import Plan, chosen, complete
@@ -51,6 +54,25 @@ class Workplace:
     def pictures(self) -> Path:
         """The folder of pictured cases, one folder for each exhibit in it."""
         return self.output / "pictures"
+
+
+def begin(output: Path, settings: Mapping[str, Any]) -> None:
+    """Make the folder of a study, or go on with one that was begun with the same settings.
+
+    Raises CTSAM3DError for other settings, by which results of different data would be mixed; OutputError.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    file = output / "settings.json"
+    if not file.exists():
+        with writing_whole(file) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        return
+    begun = json.loads(file.read_text(encoding="utf-8"))
+    changed = sorted(name for name in {*begun, *settings} if begun.get(name) != settings.get(name))
+    if changed:
+        raise CTSAM3DError(
+            f"{output} was begun with other {', '.join(changed)} (settings.json); choose another folder."
+        )
 
 
 def cases_to_measure(folder: Path) -> list[CaseRecord]:
