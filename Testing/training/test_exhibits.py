@@ -249,6 +249,12 @@ def test_the_command_takes_several_files_and_names_runs_without_a_study(tmp_path
     assert "twice" in str(twice.exception)
 
 
+def test_runs_of_one_system_keep_apart():
+    lines = pd.DataFrame({"run": ["sam-1", "sam-2", "region-growing"], "method": ["sam", "sam", "region-growing"]})
+    names = [system.name for system in Study((OTHER,)).with_runs_of(lines).systems]
+    assert names == ["region growing", "SAM (sam-1)", "SAM (sam-2)"]
+
+
 def test_a_study_survives_its_file(tmp_path):
     study = Study((dataclasses.replace(OURS, against="x", exhibits=("table4",)), OTHER), {FLARE22: "50 cases"})
     study.write(tmp_path / "study.yaml")

@@ -39,7 +39,7 @@ TABLES = (
             Query("mean", FLARE22, FLARE22_ORGANS, 5, compared=True),
         ),
         by_metric=True,
-        note="± is the standard deviation over cases; the mean is that of the organs' means.",
+        note="± is the standard deviation over cases; the mean is that of the means of the organs that a system has.",
     ),
     TableSpec(
         "table2",

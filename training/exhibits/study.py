@@ -79,11 +79,13 @@ class Study:
     def of_runs(cls, lines: pd.DataFrame) -> Study:
         """Every run as a system, by its method's title where that is a known comparison system; our method is own."""
         runs = lines.drop_duplicates("run")
+        once = ~runs["method"].duplicated(keep=False)
         systems = []
-        for run, method in zip(runs["run"], runs["method"], strict=True):
+        for run, method, alone in zip(runs["run"], runs["method"], once, strict=True):
             known = SYSTEMS.get(method)
+            title = (known.title if alone else f"{known.title} ({run})") if known else run
             trained_on = f"trained on {known.trained_on}" if known else ""
-            systems.append(System(known.title if known else run, run, trained_on, own=method == "ctsam3d"))
+            systems.append(System(title, run, trained_on, own=method == "ctsam3d"))
         return cls(tuple(systems))
 
     def with_runs_of(self, lines: pd.DataFrame) -> Study:

@@ -8,7 +8,7 @@ on with a run that was stopped anywhere, and comes to the same end. The folder t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -24,9 +24,9 @@ from training.exhibits.material import Material
 from training.exhibits.page import write_all
 from training.exhibits.study import Study, System, read_results, scores
 from training.fan_out import local_cluster
-from training.methods import BASELINES
+from training.methods import BASELINES, MethodChoice
 from training.paper.ablations import ABLATIONS
-from training.paper.entrants import Network, entrants
+from training.paper.entrants import Entrant, Network, entrants
 from training.paper.steps import Workplace, begin, cases_to_measure, keep_pictures, measure, tiny_networks
 from training.paper.synthetic import synthetic_datasets
 from training.results import read_failures
@@ -87,22 +87,31 @@ def main(
         fewest = FEWEST_SYNTHETIC_VOXELS if synthetic else FEWEST_VOXELS
         runs = measure(at, taking_part, records, label or (), seeds, fewest)
         keep_pictures(at, taking_part, runs, records, label or ())
-    systems = [
-        System(one.name, runs[one.choice], one.made_from, one.own, one.against, one.exhibits)
-        for one in taking_part
-        if one.choice in runs
-    ]
-    study = Study(tuple(systems), described)
+    if not runs:
+        raise CTSAM3DError("Nothing could be measured, for the reasons above; correct the data and try again.")
     costs = output / "costs.csv"
     if not costs.exists():
         at.say("Measuring what the networks cost.")
         measure_all(costs)
+    small = f"without structures of fewer than {fewest} voxels"
+    study = _study(taking_part, runs, {name: f"{text}, {small}" for name, text in described.items()})
     study = study if others is None else study.with_runs_of(others)
     study.write(output / "study.yaml")
     all_results = [at.results, *(results or ())]
     material = Material(scores(read_results(all_results)), study, read_costs(costs), at.pictures)
     failures = [failure for file in all_results for failure in read_failures(file)]
     typer.echo(write_all(output / "exhibits", material, failures))
+    if failures:
+        typer.echo(f"{len(failures)} measurements of a case failed; the end of the page lists them.", err=True)
+
+
+def _study(taking_part: Sequence[Entrant], runs: Mapping[MethodChoice, str], described: dict[str, str]) -> Study:
+    systems = [
+        System(one.name, runs[one.choice], one.made_from, one.own, one.against, one.exhibits)
+        for one in taking_part
+        if one.choice in runs
+    ]
+    return Study(tuple(systems), described)
 
 
 def _pairs(texts: Sequence[str], names: Collection[str]) -> dict[str, str]:
