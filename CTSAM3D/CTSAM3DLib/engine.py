@@ -50,6 +50,7 @@ class Engine:
     def __init__(self, model: TrainedModel, device: str | None = None, plain: bool = False) -> None:
         self.model = model
         self._plain = plain or os.environ.get(PLAIN_VARIABLE) == "1"
+        self._layout = torch.contiguous_format if self._plain else torch.channels_last_3d
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
         self._run(lambda: self._start(device))
 
@@ -122,7 +123,7 @@ class Engine:
         """Execute the network on a device, and faster than plainly where that gives the same mask there."""
         self._device = device
         network = self.model.network.to(device)
-        self._network: Execution = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self._network: Execution = network.to(memory_format=self._layout)  # type: ignore[call-overload]
         self._precision = torch.float32
         on_cpu = device.type == "cpu" and isinstance(network, CTSAM3D) and torch.backends.mkldnn.is_available()
         if self._plain or not (on_cpu or _computes_in_bfloat16(device)):
@@ -183,7 +184,7 @@ class Engine:
     def _images(self, patches: Sequence[NDArray[np.int16]]) -> torch.Tensor:
         low, high = self.model.info.window
         hu = torch.from_numpy(np.stack(patches)[:, None]).to(self._device, torch.float32)
-        return ((hu.clamp(low, high) - low) / (high - low)).contiguous(memory_format=torch.channels_last_3d)
+        return ((hu.clamp(low, high) - low) / (high - low)).contiguous(memory_format=self._layout)
 
     def _encode(self, batch: list[NDArray[np.int16]]) -> list[Features]:
         return [self._network.encode(self._images([patch])) for patch in batch]
@@ -192,7 +193,7 @@ class Engine:
         by_level = zip(*(features for features, _ in batch), strict=True)
         levels = [torch.cat([level.to(self._device) for level in same]) for same in by_level]
         prompts = torch.from_numpy(np.stack([prompts for _, prompts in batch])).to(self._device)
-        prompts = prompts.contiguous(memory_format=torch.channels_last_3d)
+        prompts = prompts.contiguous(memory_format=self._layout)
         probability, quality = self._network.decode(levels, prompts)
         rounded = (probability[:, 0].float() * 255).round().to(torch.uint8).cpu().numpy()
         return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))

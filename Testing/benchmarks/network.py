@@ -1,0 +1,301 @@
+"""What each answer of the network costs, beside the plain execution of the same weights in the same run.
+
+    python -m Testing.benchmarks.network [--model ctsam3d | ctsam3d-small] [--weights FILE] [--json]
+
+Prompts are those of a session on a real CT: a first click, a later click with the soft previous mask, and neighbours
+that growth prompts. The paper's network has no published weights: `Testing.benchmarks.trained_like` makes some that
+give masks; without `--weights` it is untrained, so that previous masks vary everywhere, which is its slowest case.
+"""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated
+
+import edt
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.model import build
+from CTSAM3DLib.model.checkpoints import TrainedModel, load
+from CTSAM3DLib.model_info import ModelInfo
+from CTSAM3DLib.models import load_model
+from CTSAM3DLib.session import Segmenter
+from CTSAM3DLib.volume import Volume
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+LIVER = 5
+NEIGHBOURS = 4
+OFFSETS_MM = ((0.0, 0.0, 0.0), (8.0, 4.0, 0.0), (-8.0, 0.0, 6.0))
+"""Where the clicks lie from the voxel deepest in the liver."""
+STRUCTURE_PATCHES = 27
+"""The clicked patch and its 26 neighbours, all of which the paper decodes."""
+MIB = 2**20
+
+
+@dataclass
+class Row:
+    """One kind of answer; seconds are the least of all repetitions, which other work disturbs least."""
+
+    step: str
+    plain_s: float
+    engine_s: float
+    plain_cpu_s: float
+    """Processor seconds, which other work disturbs less."""
+    engine_cpu_s: float
+    multiplications: float
+    """Of the plain execution, in thousand millions."""
+    dice: float | None = None
+    most_different: float | None = None
+    """Largest difference of a probability, in 255 steps."""
+
+
+def main(
+    model: Annotated[str, typer.Option(help="ctsam3d or ctsam3d-small.")] = "ctsam3d",
+    weights: Annotated[str | None, typer.Option(help="A model file.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1.")] = "cpu",
+    repeats: Annotated[int, typer.Option(min=1, help="How often each step is timed.")] = 5,
+    structure: Annotated[bool, typer.Option(help="Also grow the liver from one click.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Time every question to the network, plainly and as the engine answers it."""
+    trained = model_of(model, weights)
+    memory = {kind: _peak_of_child(model, weights, device, kind == "plain") for kind in ("engine", "plain")}
+    plain, engine = Engine(model_of(model, weights), device, plain=True), Engine(trained, device)
+    volume, clicks = liver()
+    asked = questions(engine, volume, clicks)
+    peak = matrix_peak()
+    rows = [_row(name, question, plain, engine, repeats) for name, question in asked.items()]
+    report = {
+        "network": trained.info.name,
+        "weights": weights or ("bundled" if model == "ctsam3d-small" else "untrained"),
+        "execution": engine.execution,
+        "threads": torch.get_num_threads(),
+        "matrix_peak_gmac_per_s": peak,
+        "rows": [asdict(row) for row in rows],
+        "structure": _structure(engine, volume, clicks[:1], rows) if structure else None,
+        "peak_memory_mib": memory,
+        "load_average": os.getloadavg()[0],
+        "computer": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, torch {torch.__version__}",
+    }
+    if as_json:
+        print(json.dumps(report, indent=2))
+    else:
+        _show(report, rows)
+
+
+def model_of(name: str, weights: str | None) -> TrainedModel:
+    """The bundled or given model; the paper's network with random weights where none are given."""
+    if weights is not None:
+        return load(weights)
+    if name == "ctsam3d-small":
+        return load_model(name)
+    torch.manual_seed(0)
+    return TrainedModel(build(name).eval(), ModelInfo(name, (-1000.0, 1000.0)), "untrained")
+
+
+def liver() -> tuple[Volume, list[Click]]:
+    """A CT, and clicks around the voxel that lies deepest in its liver."""
+    if (DATA / "ct" / "torso-3mm.nii.gz").is_file():
+        volume = Volume.read(DATA / "ct" / "torso-3mm.nii.gz")
+        labels = Volume.read(DATA / "label" / "torso-3mm.nii.gz").array
+    else:
+        from training.torso import torso
+
+        phantom = torso()
+        volume, labels = phantom.ct, phantom.labels
+    depth = edt.edt((labels == LIVER).astype(np.uint8), black_border=True)
+    z, y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    deepest = volume.geometry.to_lps([[float(x), float(y), float(z)]])[0]
+    return volume, [Click(tuple(float(v) for v in deepest + np.array(offset))) for offset in OFFSETS_MM]
+
+
+Question = Callable[[Engine], object]
+
+
+def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, Question]:
+    """What a session asks of an engine, by name: with the prompts of a session of this very model."""
+    recorded: list[tuple[list, list]] = []
+
+    class Recorder:
+        """Stands in for the engine, and notes what it is asked to decode."""
+
+        model = engine.model
+        encode = staticmethod(engine.encode)
+        propose = staticmethod(engine.propose)
+
+        @staticmethod
+        def decode(features, prompts):
+            recorded.append((list(features), list(prompts)))
+            return engine.decode(features, prompts)
+
+    session = Segmenter(Recorder()).open(volume)  # type: ignore[arg-type]
+    session.segment(clicks, reach="patch")
+    first, *_, later = (call for call in recorded if len(call[0]) == 1)
+    patch = session.source.patch(session.segment(clicks, reach="patch").patches[0].start)
+    recorded.clear()
+    session.segment(clicks[:1], reach="neighbours")
+    grown = [pair for features, prompts in recorded for pair in zip(features, prompts, strict=True)]
+    neighbours = ([f for f, _ in grown[:NEIGHBOURS]], [p for _, p in grown[:NEIGHBOURS]])
+    mask = (later[1][0][0] * 255).astype(np.uint8)
+    found: dict[str, Question] = {
+        "encode": lambda e: e.encode(patch),
+        "first click": lambda e: e.decode(*first),
+        "later click": lambda e: e.decode(*later),
+        "propose": lambda e: e.propose([patch], [mask], [patch]),
+    }
+    if grown:
+        found[f"{len(neighbours[0])} neighbours"] = lambda e: e.decode(*neighbours)
+    return found
+
+
+def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: int) -> Row:
+    best = {"plain": [np.inf, np.inf], "engine": [np.inf, np.inf]}
+    answers: dict[str, object] = {}
+    for _ in range(repeats + 1):  # in turns, so that both meet the same disturbances; the first time is a warm-up
+        for kind, answering in (("plain", plain), ("engine", engine)):
+            wall, processor = time.perf_counter(), time.process_time()
+            answers[kind] = question(answering)
+            took = time.perf_counter() - wall, time.process_time() - processor
+            best[kind] = [min(known, new) for known, new in zip(best[kind], took, strict=True)]
+    row = Row(
+        name,
+        best["plain"][0],
+        best["engine"][0],
+        best["plain"][1],
+        best["engine"][1],
+        multiplications(plain.model.network, lambda: question(plain)) / 1e9,
+    )
+    if "click" in name or "neighbours" in name:
+        expected, given = ([p for p, _ in answers[kind]] for kind in ("plain", "engine"))
+        both = sum(np.count_nonzero((a > 127) & (b > 127)) for a, b in zip(expected, given, strict=True))
+        sizes = sum(np.count_nonzero(p > 127) for p in (*expected, *given))
+        row.dice = 2 * both / sizes if sizes else 1.0
+        row.most_different = float(max(np.abs(a.astype(int) - b).max() for a, b in zip(expected, given, strict=True)))
+    return row
+
+
+def multiplications(network: nn.Module, work: Callable[[], object]) -> float:
+    """Multiply-adds of the convolutions and linear layers that some work runs through plainly."""
+    counted = 0.0
+
+    def count(module, inputs, output) -> None:
+        nonlocal counted
+        if isinstance(module, nn.ConvTranspose3d):
+            counted += inputs[0].numel() * module.weight[0].numel()
+        elif isinstance(module, nn.Conv3d):
+            counted += output.numel() * module.weight[0].numel()
+        else:
+            counted += output.numel() * module.in_features
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        work()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counted
+
+
+def matrix_peak() -> float:
+    """Thousand millions of float32 multiply-adds a second in a large matrix product: what this computer can do."""
+    a, b = torch.randn(2, 2048, 2048)
+    seconds = []
+    for _ in range(8):
+        begun = time.perf_counter()
+        torch.mm(a, b)
+        seconds.append(time.perf_counter() - begun)
+    return 2048**3 / min(seconds) / 1e9
+
+
+def _structure(engine: Engine, volume: Volume, clicks: list[Click], rows: list[Row]) -> dict[str, float]:
+    """One click grown to the whole structure, against plain decodes of the clicked patch and all 26 neighbours."""
+    plain_s = next(row.plain_s for row in rows if row.step == "first click")
+    first: list[float] = []
+    session = Segmenter(engine).open(volume)
+    begun = time.perf_counter()
+    result = session.segment(clicks, progress=lambda _: first.append(time.perf_counter() - begun))
+    done = time.perf_counter() - begun
+    return {
+        "first_mask_s": first[0] if first else done,
+        "done_s": done,
+        "patches": len(result.patches),
+        "plain_decodes_s": STRUCTURE_PATCHES * plain_s,
+        "times_faster": STRUCTURE_PATCHES * plain_s / done,
+    }
+
+
+def _peak_of_child(name: str, weights: str | None, device: str, plain: bool) -> float:
+    """MiB that a process of its own takes at most to load the model and answer a first and a later click."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        return process.submit(_answer_and_measure, name, weights, device, plain).result()
+
+
+def _answer_and_measure(name: str, weights: str | None, device: str, plain: bool) -> float:
+    engine = Engine(model_of(name, weights), device, plain=plain)
+    volume, clicks = liver()
+    Segmenter(engine).open(volume).segment(clicks, reach="patch")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
+
+
+def _show(report: dict, rows: list[Row]) -> None:
+    console = Console(width=130)
+    headings = (
+        "",
+        "plain s",
+        "engine s",
+        "times",
+        "processor: plain",
+        "engine",
+        "times",
+        "of peak",
+        "Dice",
+        "most off",
+    )
+    table = Table(*headings, title=f"{report['network']}, weights: {report['weights']}")
+    for row in rows:
+        share = row.multiplications / row.engine_s / report["matrix_peak_gmac_per_s"]
+        table.add_row(
+            row.step,
+            f"{row.plain_s:.3f}",
+            f"{row.engine_s:.3f}",
+            f"{row.plain_s / row.engine_s:.1f}",
+            f"{row.plain_cpu_s:.2f}",
+            f"{row.engine_cpu_s:.2f}",
+            f"{row.plain_cpu_s / row.engine_cpu_s:.1f}",
+            f"{share:.0%}",
+            "" if row.dice is None else f"{row.dice:.5f}",
+            "" if row.most_different is None else f"{row.most_different:.0f}/255",
+        )
+    console.print(table)
+    if grown := report["structure"]:
+        console.print(
+            f"Whole structure: first mask after {grown['first_mask_s']:.2f} s, all {grown['patches']} patches after "
+            f"{grown['done_s']:.2f} s; {STRUCTURE_PATCHES} plain decodes take {grown['plain_decodes_s']:.1f} s, "
+            f"{grown['times_faster']:.1f} times as long."
+        )
+    memory = report["peak_memory_mib"]
+    console.print(
+        f"Peak memory of a process of its own: engine {memory['engine']:.0f} MiB, plain {memory['plain']:.0f} MiB. "
+        f"{report['execution']}, {report['threads']} threads; float32 matrix peak "
+        f"{report['matrix_peak_gmac_per_s']:.0f} GMAC/s; load {report['load_average']:.1f}; {report['computer']}"
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
