@@ -51,11 +51,11 @@ class RuleTissues:
         box = filled_box(body)
         found = np.zeros(ct.array.shape, np.uint8)
         if body.any():
-            found[box] = _Slab(ct.array[box], labels.array[box], body[box], spacing).tissues()
+            found[box] = _Trunk(ct.array[box], labels.array[box], body[box], spacing).tissues()
         return Volume(found, ct.geometry, case)
 
 
-class _Slab:
+class _Trunk:
     """The box around the body; all arrays are (z, y, x), the spacing in mm too."""
 
     def __init__(self, hu: np.ndarray, labels: np.ndarray, body: np.ndarray, spacing: tuple[float, ...]) -> None:
@@ -82,9 +82,11 @@ class _Slab:
 
     def _closed(self, plane: np.ndarray) -> np.ndarray:
         """A slice closed by a disc, its holes filled; by distances, since a disc of so many voxels is slow."""
+        if not plane.any():
+            return plane
         step = self._spacing[1:]
         margin = int(CLOSING_MM / min(step)) + 2
-        grown = edt.edt(~np.pad(plane, margin), anisotropy=step) <= CLOSING_MM if plane.any() else np.pad(plane, margin)
+        grown = edt.edt(~np.pad(plane, margin), anisotropy=step) <= CLOSING_MM
         outside = cc3d.connected_components(~grown, connectivity=4)
         filled = outside != outside[0, 0]
         return (edt.edt(filled, anisotropy=step) > CLOSING_MM)[margin:-margin, margin:-margin]
@@ -99,6 +101,7 @@ class _Slab:
         return without_dust(unlabelled | (self._kind == _MUSCLE), SMALLEST_MUSCLE_ML, self._spacing)
 
     def _inside(self, mask: np.ndarray) -> np.ndarray:
+        """The mm from every voxel to the surface of the mask, which the first and last slice of the CT are not."""
         return edt.edt(np.pad(mask, ((0, 0), (1, 1), (1, 1))), anisotropy=self._spacing)[:, 1:-1, 1:-1]
 
 
