@@ -43,15 +43,15 @@ def measure(name: str, device: str) -> list[dict[str, Any]]:
     with torch.inference_mode():
         seconds = [_seconds(network, image, prompts) for _ in range(1 + REPEATS)][1:]
         peak = torch.cuda.max_memory_allocated(on) if on.type == "cuda" else _highest_memory() - before
-        segmenting, proposing = _operations(network, image, prompts)
-    cross_patch = _parameters(network.cross_patch)
-    parameters = _parameters(network)
+        segmenting, proposing = multiply_adds(network, image, prompts)
+    cross_patch = parameters(network.cross_patch)
+    all_parameters = parameters(network)
     figures = [
-        ("supplementary1", "segmentation network", "params_millions", (parameters - cross_patch) / 1e6),
+        ("supplementary1", "segmentation network", "params_millions", (all_parameters - cross_patch) / 1e6),
         ("supplementary1", "segmentation network", "gflops", segmenting / 1e9),
         ("supplementary1", "cross-patch network", "params_millions", cross_patch / 1e6),
         ("supplementary1", "cross-patch network", "gflops", proposing / 1e9),
-        ("supplementary4", PATCH, "params_millions", parameters / 1e6),
+        ("supplementary4", PATCH, "params_millions", all_parameters / 1e6),
         ("supplementary4", PATCH, "gflops", (segmenting + proposing) / 1e9),
         ("supplementary4", PATCH, "latency_seconds", statistics.median(seconds)),
         ("supplementary4", PATCH, "memory_mb", peak / 1e6),
@@ -72,8 +72,11 @@ def _seconds(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) -> fl
     return time.perf_counter() - begun
 
 
-def _operations(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) -> tuple[float, float]:
-    """Multiply-adds of segmenting a patch and of the cross-patch network."""
+def multiply_adds(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) -> tuple[float, float]:
+    """Those of segmenting a patch with one click, and of the cross-patch network for one neighbour.
+
+    `image` is (1, 1, 64, 64, 64), `prompts` (1, 3, 64, 64, 64).
+    """
     # The decoder calls oneDNN itself, of which PyTorch's counter does not know.
     known = {torch.ops.aten.mkldnn_convolution: _convolution_operations}
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
@@ -89,7 +92,8 @@ def _convolution_operations(
     return conv_flop_count(x_shape, weight_shape, out_shape)
 
 
-def _parameters(module: torch.nn.Module) -> int:
+def parameters(module: torch.nn.Module) -> int:
+    """How many numbers are learnt."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
