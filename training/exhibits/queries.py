@@ -90,7 +90,7 @@ def measured(queries: Sequence[Query], scores: pd.DataFrame, systems: Sequence[S
 
 
 def published(exhibit: str, path: Path = PUBLISHED_FILE) -> pd.DataFrame:
-    """The figures that the paper gives in an exhibit, as cells; clicks are missing where a system takes none."""
+    """The figures that the paper gives in an exhibit, as cells; clicks are 0 where a system takes none."""
     figures = pd.read_csv(path)
     figures = figures[figures["exhibit"] == exhibit].drop(columns="exhibit")
     spread = figures["metric"].str.endswith("_std")
