@@ -44,6 +44,7 @@ def build_page(server: Server, workspace: Workspace) -> VAppLayout:
     keys = shortcuts(workspace)
     actions = {name: key.action for key in keys for name in key.keys}
     state.keys = list(actions)
+    server.controller.trigger("sample")(workspace.open_sample)
     server.controller.trigger("key")(lambda name: actions[name]() if name in actions else None)
     with VAppLayout(server, theme="dark", full_height=True) as layout:
         _toolbar(workspace)
@@ -74,7 +75,7 @@ def _toolbar(workspace: Workspace) -> None:
         ):
             v3.VListItem(title="CT file or DICOM zip…", prepend_icon="mdi-file-outline", click="ctsam3d.pick(false)")
             v3.VListItem(title="DICOM folder…", prepend_icon="mdi-folder-outline", click="ctsam3d.pick(true)")
-            v3.VListItem(title="Sample CT", prepend_icon="mdi-human", click=workspace.open_sample)
+            v3.VListItem(title="Sample CT", prepend_icon="mdi-human", click="ctsam3d.sample()")
         with (
             v3.VBtn(
                 "Save",
@@ -133,7 +134,7 @@ def _welcome(workspace: Workspace) -> None:
         with html.Div(classes="d-flex ga-3 justify-center my-4"):
             v3.VBtn("Open a file", prepend_icon="mdi-file-outline", color="primary", click="ctsam3d.pick(false)")
             v3.VBtn("Open a DICOM folder", prepend_icon="mdi-folder-outline", click="ctsam3d.pick(true)")
-            v3.VBtn("Try the sample CT", prepend_icon="mdi-human", click=workspace.open_sample)
+            v3.VBtn("Try the sample CT", prepend_icon="mdi-human", click="ctsam3d.sample()")
         html.P("Not a medical device; not for clinical use.", classes="text-medium-emphasis")
     html.Div("Drop the CT to open it", classes="ctsam3d-drop", v_if="dropping")
 

@@ -9,7 +9,7 @@ import numpy as np
 import slicer
 
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.mrml.clicks import clicks_of
+from CTSAM3DLib.mrml.clicks import clicks_of, pending_clicks, set_pending_clicks
 from CTSAM3DLib.mrml.labelmaps import segment_mask, voxel_ml
 from CTSAM3DLib.mrml.segmenting import Target
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
@@ -102,9 +102,9 @@ class Segments:
         self.select(segment_id)
         return segment_id
 
-    def restore(self, saved: Sequence[SavedSegment], selected: int) -> list[tuple[Target, list[Click]]]:
-        """Have the saved segments, in place of those that there are, and return whose masks are to be asked for."""
-        before, asked = self.ids(), []
+    def restore(self, saved: Sequence[SavedSegment], selected: int) -> None:
+        """Have the saved segments, if any, in place of those that there are; their clicks wait for masks."""
+        before = self.ids() if saved else []
         for one in saved:
             segment_id = self._added(one.name)
             segment = self._segmentation.GetSegment(segment_id)
@@ -112,13 +112,18 @@ class Segments:
             segment.SetTerminology(one.terminology)
             self.set_visible(segment_id, one.visible)
             if one.clicks:
-                clicks = [Click.from_dict(click) for click in one.clicks]
-                asked.append((Target(self.node, segment_id, self.ct), clicks))
-        if saved:
-            for segment_id in before:
-                self._segmentation.RemoveSegment(segment_id)
-            self.select(self.ids()[min(selected, len(saved) - 1)])
-        return asked
+                set_pending_clicks(segment, [Click.from_dict(click) for click in one.clicks])
+        for segment_id in before:
+            self._segmentation.RemoveSegment(segment_id)
+        self.select(self.ids()[min(selected, len(self.ids()) - 1)])
+
+    def waiting(self) -> list[Target]:
+        """The segments whose clicks have no mask yet. Raises ClickError."""
+        return [
+            Target(self.node, segment_id, self.ct)
+            for segment_id in self.ids()
+            if pending_clicks(self._segmentation.GetSegment(segment_id)) is not None
+        ]
 
     def saved(self) -> list[SavedSegment]:
         """The segments without their masks."""

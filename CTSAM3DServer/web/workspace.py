@@ -19,7 +19,7 @@ from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.frames import to_world
 from CTSAM3DLib.result import Reach
 from CTSAM3DLib.volume import Volume
-from CTSAM3DServer.web.backends import Backends
+from CTSAM3DServer.web.backends import THIS_COMPUTER, Backends
 from CTSAM3DServer.web.clicking import Clicking
 from CTSAM3DServer.web.messages import Messages
 from CTSAM3DServer.web.opening import read_ct, write_sample
@@ -48,26 +48,20 @@ class Workspace:
         self._ct_file: Path | None = None
         self._saved: SavedWorkspace | None = None
         self._surfaces: asyncio.TimerHandle | None = None
-        first = backends.addresses()[0]
-        state.update(
-            {
-                **{"has_ct": False, "ct_name": "", "ct_size": "", "window": "Soft tissue", "layout": "Axial"},
-                **{"segments": [], "selected": "", "clicks": [], "surfaces": True, "reach": "structure"},
-                **{"predicting": False, "waits": False, "can_undo": False, "can_redo": False},
-                **{"backend": first, "backends": backends.addresses(), "models": backends.models(first)},
-                **{"model": backends.models(first)[0], "windows": list(WINDOWS), "terms": list(self.terms)},
-                **{"server_dialog": False, "server_address": "", "server_key": "", "swapped": False},
-            }
-        )
+        state.update(first_state() | {"terms": list(self.terms)})
         state.change("swapped")(self._on_swapped)
+        self._show_backends()
 
     # Opening
 
-    async def open_ct(self, path: Path, name: str) -> bool:
-        """Open a CT in place of the one that there is; whether it could be opened. What is wrong is told."""
+    async def open_ct(self, path: Path, name: str, saved: SavedWorkspace | None = None) -> bool:
+        """Open a CT in place of the one that there is, with segments that were saved; whether it could be opened.
+
+        What is wrong is told on the page.
+        """
         with self.messages.busy(f"Opening {name}…"):
             volume = await asyncio.to_thread(read_ct, path)
-            self._show(volume, name, path)
+            self._show(volume, name, path, saved)
             self.messages.say("Click inside a structure.")
             return True
         return False
@@ -86,17 +80,20 @@ class Workspace:
         saved = SavedWorkspace.read(self.folder)
         if saved is None and ct is not None:
             await self.open_ct(ct, ct.name.split(".")[0])
-        if saved is None or not await self.open_ct(Path(saved.ct), saved.name) or self.segments is None:
+        if saved is None or not await self.open_ct(Path(saved.ct), saved.name, saved) or self.segments is None:
             return
         self.backends.know(saved.backend, saved.model)
         self.state.reach, self.state.backend, self.state.model = saved.reach, saved.backend, saved.model
         self._show_backends()
-        for target, clicks in self.segments.restore(saved.segments, saved.selected):
+        for target in self.segments.waiting():
+            clicks = self.segments.clicks(target.segment_id)
             self.clicking.do(functools.partial(self.clicking.ask, target, clicks))
 
-    def _show(self, volume: Volume, name: str, path: Path) -> None:
+    def _show(self, volume: Volume, name: str, path: Path, saved: SavedWorkspace | None) -> None:
         node = self.scene.show_ct(volume, name)
         before, self.segments = self.segments, Segments(self.scene, node)
+        if saved is not None:
+            self.segments.restore(saved.segments, saved.selected)
         self.clicking.begin(self.segments)
         if before is not None:
             before.close()
@@ -274,3 +271,18 @@ class Workspace:
         segments = self.segments
         if segments is not None and segment_id in segments.ids():
             self.clicking.do(lambda: edit(segments))
+
+
+def first_state() -> dict[str, object]:
+    """What the page shows at first. All of it follows the workspace, but for what the user chooses on the page."""
+    return {
+        # What is open, and how it is looked at.
+        **{"has_ct": False, "ct_name": "", "ct_size": "", "windows": list(WINDOWS), "window": next(iter(WINDOWS))},
+        **{"layout": "Axial", "surfaces": True},
+        # The segments, and the clicks of the selected one.
+        **{"segments": [], "selected": "", "clicks": [], "swapped": False},
+        **{"predicting": False, "waits": False, "can_undo": False, "can_redo": False},
+        # How masks are made, and where.
+        **{"reach": "structure", "model": "", "backend": THIS_COMPUTER},
+        **{"server_dialog": False, "server_address": "", "server_key": ""},
+    }

@@ -28,9 +28,10 @@ STRUCTURES = ("liver", "kidney_left", "spleen", "aorta", "vertebrae_L1")
 
 WATCH = """
 (at) => {
-  const image = document.elementsFromPoint(at.x, at.y).find((element) => element.tagName === "IMG");
   const canvas = document.createElement("canvas");
   const look = () => {
+    // The page shows pictures in turn in several elements.
+    const image = document.elementsFromPoint(at.x, at.y).find((element) => element.tagName === "IMG");
     const box = image.getBoundingClientRect();
     [canvas.width, canvas.height] = [box.width, box.height];
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -48,17 +49,19 @@ WATCH = """
     return count;
   };
   const before = look();
-  let last = before, begun = 0, first = 0, moved = 0, worked = false;
+  const clicks = () => window.trame.state.get("clicks").length, clicksBefore = clicks();
+  let last = before, begun = 0, first = 0, moved = 0;
   window.seen = new Promise((tell) => {
-    window.addEventListener("pointerdown", () => (begun = performance.now()), { capture: true, once: true });
+    const begin = () => (begun = moved = performance.now());
+    window.addEventListener("pointerdown", begin, { capture: true, once: true });
     const step = () => {
       const now = look(), time = performance.now();
       if (begun && changed(now, last) > 0) moved = time;
       if (begun && !first && changed(now, before) > 25) first = time;
       last = now;
-      const predicting = window.trame.state.get("predicting");
-      worked = worked || predicting;
-      if (begun && worked && !predicting && time - moved > 700) tell([(first - begun) / 1000, (moved - begun) / 1000]);
+      // A click is on its way from when it is counted until nothing is predicted any more.
+      const done = clicks() > clicksBefore && !window.trame.state.get("predicting");
+      if (begun && done && moved && time - moved > 700) tell([(first - begun) / 1000, (moved - begun) / 1000]);
       else if (begun && time - begun > 60000) tell([NaN, NaN]);
       else requestAnimationFrame(step);
     };

@@ -141,7 +141,7 @@ class Desk:
 
     def _until_pointer_is_not(self, before) -> tuple[np.ndarray, int]:
         last, seen = None, 0
-        for _ in range(100):
+        for _ in range(400):
             self.page.wait_for_timeout(60)
             now = self.pointer()
             same = last is not None and now is not None and np.array_equal(last[0], now[0])

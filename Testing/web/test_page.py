@@ -164,7 +164,8 @@ def test_segments_have_names_colours_terms_and_can_be_hidden(desk, middle):
     desk.page.keyboard.press("v")
     desk.page.wait_for_timeout(800)
     assert desk.picture("Axial") != shown
-    desk.page.keyboard.press("v")
+    desk.page.get_by_role("button", name="Show or hide").click()
+    desk.until(lambda: desk.picture("Axial") == shown, 10)
     name = desk.page.locator(".ctsam3d-segment input[type=text]")
     name.fill("my liver")
     name.press("Enter")
@@ -178,6 +179,19 @@ def test_segments_have_names_colours_terms_and_can_be_hidden(desk, middle):
     desk.page.get_by_role("button", name=re.compile("Undo")).click()
     expect(name).to_have_value("my liver")
     expect(desk.page.locator(".ctsam3d-segment input[type=color]")).to_have_value("#112233")
+
+
+def test_a_segment_is_deleted_and_comes_back(desk, middle):
+    desk.click(middle("liver"))
+    desk.settle()
+    before = desk.segments()
+    desk.add_segment()
+    desk.page.get_by_role("button", name="Delete the segment").first.click()
+    desk.until(lambda: desk.segments() == [("Segment 2", 0.0)])
+    desk.page.keyboard.press("u")
+    desk.until(lambda: desk.segments() == [*before, ("Segment 2", 0.0)])
+    desk.page.keyboard.press("1")
+    expect(desk.page.locator(".ctsam3d-clicks .v-chip")).to_have_count(1)
 
 
 def test_windows_layouts_surfaces_and_help(desk, middle):

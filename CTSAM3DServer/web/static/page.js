@@ -25,7 +25,7 @@
   }
 
   function send(files) {
-    if (files.length === 0) return;
+    if (files.length === 0 || !mayReplace()) return;
     const form = new FormData();
     for (const { file, name } of files) form.append("file", file, encodeURIComponent(name));
     upload = new XMLHttpRequest();
@@ -38,6 +38,15 @@
     upload.open("POST", "files");
     state().set("upload", 0);
     upload.send(form);
+  }
+
+  // Whether what is open may be replaced, which takes its segments along.
+  const mayReplace = () =>
+    !(state().get("segments") || []).some((segment) => segment.ml > 0) ||
+    window.confirm("Open another CT? The segments on this one go, unless you have saved them.");
+
+  function sample() {
+    if (mayReplace()) window.trame.trigger("sample");
   }
 
   function pick(folder) {
@@ -140,5 +149,5 @@
       app.config.globalProperties.ctsam3d = window.ctsam3d; // for the templates
     },
   };
-  window.ctsam3d = { pick, download, cancelUpload: () => upload && upload.abort() };
+  window.ctsam3d = { pick, sample, download, cancelUpload: () => upload && upload.abort() };
 })();
