@@ -12,6 +12,7 @@ Positions are LPS millimetres; arrays are z, y, x. Importing this package import
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from CTSAM3DLib.result import Result
     from CTSAM3DLib.session import Segmenter, Session
     from CTSAM3DLib.volume import Volume
+
+# Threads of PyTorch that wait for one another shall sleep. By default they spin, which makes a click many times slower
+# as soon as other programs want the processor (docs/speed.md). Read when PyTorch is loaded; whoever has set it decides.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
 """Lies here, since in Slicer the files are there without a distribution that could be asked."""

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from CTSAM3DLib.errors import MemoryForecastError, ModelError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import TrainedModel
+from CTSAM3DLib.model.cuda_graphs import FastOnCuda
 from CTSAM3DLib.model.execution import TOLERANCE, Execution, FastOnCpu
+from CTSAM3DLib.model.fast_block import prepared_weights
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,8 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 GPU_BATCH = 8
+WARM_BATCHES = 4
+"""Growth asks for up to so many patches at once."""
 PLAIN_VARIABLE = "CTSAM3D_PLAIN"
 """Environment variable; set to 1, every engine executes its network plainly."""
 SCRATCH = 64 * 2**20
@@ -53,6 +57,8 @@ class Engine:
         self._layout = torch.contiguous_format if self._plain else torch.channels_last_3d
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
         self._run(lambda: self._start(device))
+        # In the background, while the CT is read.
+        self._thread.submit(self._warm_up)
 
     @property
     def device(self) -> str:
@@ -67,7 +73,7 @@ class Engine:
     @property
     def execution(self) -> str:
         """How answers are made, for whoever has to tell them apart: `cpu float32 fast`, `cuda bfloat16 plain`, ..."""
-        kind = "fast" if isinstance(self._network, FastOnCpu) else "plain"
+        kind = "plain" if self._network is self.model.network else "fast"
         return f"{self._device.type} {self.precision} {kind}"
 
     def encode(self, patch: NDArray[np.int16]) -> Features:
@@ -125,32 +131,41 @@ class Engine:
         network = self.model.network.to(device)
         self._network: Execution = network.to(memory_format=self._layout)  # type: ignore[call-overload]
         self._precision = torch.float32
-        on_cpu = device.type == "cpu" and isinstance(network, CTSAM3D) and torch.backends.mkldnn.is_available()
-        if self._plain or not (on_cpu or _computes_in_bfloat16(device)):
+        if self._plain or not isinstance(network, CTSAM3D):
             return
-        plain, expected = self._network, self._trial()
-        if on_cpu:
+        expected = self._trial()
+        if device.type == "cuda":
+            self._network = FastOnCuda(network)
+            self._precision = torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
+        elif torch.backends.mkldnn.is_available():
             self._network = FastOnCpu(network)
-        else:
-            self._precision = torch.bfloat16
         difference = float(np.mean((self._trial() > 127) != (expected > 127)))
         if difference > TOLERANCE[self.precision]:
             logger.warning("%s changes %.2f %% of a mask; using plain execution.", self.execution, 100 * difference)
-            self._network, self._precision = plain, torch.float32
+            self._network, self._precision = network, torch.float32
 
-    def _trial(self) -> NDArray[np.uint8]:
-        """Probabilities (0..255) of a made-up patch."""
+    def _trial(self, batch: int = 1) -> NDArray[np.uint8]:
+        """Probabilities (0..255) of a made-up patch, decoded in a batch of so many alike."""
         rng = np.random.default_rng(0)
         patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
         prompts = rng.random((3, 64, 64, 64), np.float32)
         prompts[:, :32] = 0  # much of a real patch has no prompts
         (features,) = self._in_batches(self._encode, [patch])
-        return self._in_batches(self._decode, [(features, prompts)])[0][0]
+        return self._in_batches(self._decode, [(features, prompts)] * batch)[0][0]
+
+    def _warm_up(self) -> None:
+        """Record the other batches that growth asks of a GPU."""
+        if isinstance(self._network, FastOnCuda):
+            for batch in range(2, WARM_BATCHES + 1):
+                self._trial(batch)
 
     def _on_device(self, work: Callable[[], Answer]) -> Answer:
         with (
             torch.inference_mode(),
-            torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == torch.bfloat16),
+            # Weights cast to bfloat16 are not cached: a recorded graph would go on reading what the cache has freed.
+            torch.autocast(
+                self._device.type, torch.bfloat16, enabled=self._precision == torch.bfloat16, cache_enabled=False
+            ),
         ):
             return work()
 
@@ -210,12 +225,14 @@ class Engine:
 def memory_forecast(model: TrainedModel, batch: int) -> int:
     """Bytes that the weights and one batch will need, estimated from the widths of the decoder's grids."""
     config = model.network.config
-    weights = sum(parameter.numel() for parameter in model.network.parameters()) * 4
+    weights = sum(parameter.numel() for parameter in model.network.parameters())
     voxels_times_channels = 64**3 * (3 * config.upscaled_widths[-1] + 8)
+    skips = (0, *config.level_widths[-2::-1], config.fine_width)
     for index, side in enumerate((2, 4, 8, 16, 32)):
-        width = config.upscaled_widths[index - 1] if index else config.level_widths[-1]
+        width = (config.upscaled_widths[index - 1] if index else config.level_widths[-1]) + skips[index]
         voxels_times_channels += side**3 * (6 * width + 2 * config.prompt_widths[index])
-    return int(SAFETY * (weights + batch * voxels_times_channels * 4 + SCRATCH))
+        weights += prepared_weights(width, config.prompt_widths[index], side)
+    return int(SAFETY * (4 * (weights + batch * voxels_times_channels) + SCRATCH))
 
 
 def _chosen_device(name: str | None) -> torch.device:

@@ -51,4 +51,5 @@ def report(result: Result) -> dict[str, Any]:
             "hash": result.model_hash,
             "window": list(result.model.window),
         },
+        "execution": result.execution,
     }

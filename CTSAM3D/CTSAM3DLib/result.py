@@ -46,6 +46,8 @@ class Result:
     canvas: Canvas
     grid: ModelGrid
     geometry: Geometry
+    execution: str = ""
+    """How the network was executed, such as `cpu float32 fast`; empty where it was on a server, which knows."""
 
     @cached_property
     def cropped(self) -> tuple[NDArray[np.uint8], Box]:

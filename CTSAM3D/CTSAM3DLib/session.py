@@ -147,6 +147,7 @@ class Session:
             canvas=state.canvas,
             grid=self.grid,
             geometry=self.geometry,
+            execution=self.engine.execution,
         )
 
     def features(self, start: Start) -> Features:

@@ -136,6 +136,7 @@ def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, 
 
         model = engine.model
         encode = staticmethod(engine.encode)
+        execution = engine.execution
         propose = staticmethod(engine.propose)
 
         @staticmethod

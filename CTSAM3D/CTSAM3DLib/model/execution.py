@@ -6,7 +6,7 @@
   minimal filtering, responses to constant prompts computed once (`fast_decoder.py`). bfloat16 is not used: where the
   processor computes in it by AVX-512 it was measured slower, elsewhere it is emulated.
 - On CUDA, convolutions and matrix products are bfloat16 where the card computes in it; sums of layer norms, vectors of
-  semantics and what is kept as `float()` in the modules stay float32.
+  semantics and what the modules keep as `float()` stay float32. Recorded graphs (`cuda_graphs.py`) change no number.
 - Whatever is not plain is tried when an engine starts: on one made-up patch at most `TOLERANCE` of the voxels may
   change sides of the mask, else plain execution is used. The choice depends on the computer, never on timing or load.
 - One patch is decoded at a time on a CPU, so that an answer never depends on what else was asked.

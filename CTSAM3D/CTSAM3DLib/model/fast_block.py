@@ -39,6 +39,13 @@ def fast_block(block: PromptBlock, side: int, scratch: Scratch) -> nn.Module:
     return DirectBlock(block, scratch)
 
 
+def prepared_weights(width: int, prompt_width: int, side: int) -> int:
+    """How many weights a block's fast form keeps beside its own: those of minimal filtering."""
+    if side < LEAST_SIDE or width < LEAST_WIDTH:
+        return 0
+    return 2 * (width + 2 * prompt_width) * width * (tile_on(side) + 2) ** 3
+
+
 class TiledBlock(nn.Module):
     """A `PromptBlock` on a grid of `side`³ voxels; patches of a batch one by one."""
 

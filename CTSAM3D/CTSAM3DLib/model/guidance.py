@@ -11,6 +11,7 @@ Tensors are (batch, channel, z, y, x); the channels of prompts are [previous mas
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,9 +78,12 @@ def geodesic(image: Tensor, seeds: Tensor, edge_costs: Sequence[float]) -> Tenso
     sweep carries distances along whole lines, to and fro on every axis; three sweeps leave only ways with many turns a
     little too long.
     """
-    costs = torch.tensor(edge_costs, device=image.device).view(-1, 1, 1, 1, 1, 1)
     distance = torch.where(seeds, 0.0, FAR).expand(len(edge_costs), *seeds.shape)
-    lines = [(axis, (1 + costs * image.diff(dim=axis).abs()).movedim(axis, 0).contiguous()) for axis in (-3, -2, -1)]
+    lines = []
+    for axis in (-3, -2, -1):
+        change = image.diff(dim=axis).abs()
+        steps = torch.stack([1 + cost * change for cost in edge_costs])
+        lines.append((axis, steps.movedim(axis, 0).contiguous()))
     for _ in range(SWEEPS):
         for axis, steps in lines:
             planes = distance.movedim(axis, 0).contiguous()
@@ -90,15 +94,14 @@ def geodesic(image: Tensor, seeds: Tensor, edge_costs: Sequence[float]) -> Tenso
 
 def _sweep(planes: Tensor, steps: Tensor) -> None:
     """Carry distances from plane to plane and back, in place; `steps` are the lengths between neighbouring planes."""
-    if planes.device.type == "cpu":
-        # The planes are so small that PyTorch's calls would take most of the time; NumPy's do the same sums.
-        minimum, add, along, between = np.minimum, np.add, list(planes.numpy()), list(steps.numpy())
-    else:
-        minimum, add, along, between = torch.minimum, torch.add, list(planes), list(steps)
+    on_cpu = planes.device.type == "cpu"
+    # The planes are so small that PyTorch's calls would take most of the time; NumPy's do the same sums.
+    library: Any = np if on_cpu else torch
+    along, between = (list(tensor.numpy() if on_cpu else tensor) for tensor in (planes, steps))
     way = [(index, index + 1, step) for index, step in enumerate(between)]
     back = [(later, earlier, step) for earlier, later, step in reversed(way)]
     for source, target, step in way + back:
-        minimum(along[target], add(along[source], step), out=along[target])
+        library.minimum(along[target], library.add(along[source], step), out=along[target])
 
 
 def halved(prompts: Tensor) -> Tensor:

@@ -1,0 +1,142 @@
+"""Plain and fast execution: which is chosen, that they agree on real patches, and that answers are kept to the bit."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from CTSAM3DLib import engine as engine_module
+from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.grid import TileSampler
+from CTSAM3DLib.model import build
+from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel
+from CTSAM3DLib.model.cuda_graphs import FastOnCuda
+from CTSAM3DLib.model.execution import FastOnCpu
+from CTSAM3DLib.models import load_model
+from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.volume import Volume
+
+CT = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
+
+
+def paper_model() -> TrainedModel:
+    """The paper's network, untrained but with masks that have borders: its logits are spread out."""
+    torch.manual_seed(0)
+    network = build("ctsam3d").eval()
+    with torch.no_grad():
+        network.decoder.mask_head.weight.mul_(10)
+    return TrainedModel(network, ModelInfo("ctsam3d", (-200.0, 300.0)), "0" * 64)
+
+
+@pytest.fixture(scope="module", params=["ctsam3d", "ctsam3d-small"])
+def model(request) -> TrainedModel:
+    return paper_model() if request.param == "ctsam3d" else load_model()
+
+
+def engine_for(model: TrainedModel, plain: bool):
+    engine = Engine(model, "cpu", plain=plain)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def fast(model):
+    yield from engine_for(model, plain=False)
+
+
+@pytest.fixture(scope="module")
+def plain(model):
+    yield from engine_for(model, plain=True)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+def test_masks_of_a_real_ct(model, fast, plain):
+    """A first click, and clicks on top of the soft mask that came before: at least 0.999 of a mask is the same."""
+    if not CT.is_file():
+        pytest.skip("the CTs (../shared/data) are not here")
+    source = TileSampler(Volume.read(CT), model.info.spacing)
+    middle = tuple(size // 2 - 32 for size in source.grid.shape)
+    patch = source.patch(middle)
+    features = {engine: engine.encode(patch) for engine in (fast, plain)}
+    previous = np.zeros((64, 64, 64), np.float32)
+    clicks: list[tuple[int, int, int]] = []
+    for click in ((32, 32, 32), (20, 40, 30), (45, 25, 36)):
+        clicks.append(click)
+        prompts = np.stack([previous, *click_maps(clicks, [1] * len(clicks))])
+        (given, quality), (expected, expected_quality) = (
+            engine.decode([features[engine]], [prompts])[0] for engine in (fast, plain)
+        )
+        assert 0.001 < np.mean(expected > 127) < 0.999
+        assert dice(given > 127, expected > 127) >= 0.999
+        assert np.abs(given.astype(int) - expected).max() <= 2
+        assert quality == pytest.approx(expected_quality, abs=1e-3)
+        previous = np.maximum(expected, 1).astype(np.float32) / 255
+
+
+def test_execution_is_said(fast, plain):
+    assert (fast.execution, plain.execution) == ("cpu float32 fast", "cpu float32 plain")
+    assert fast.precision == plain.precision == "float32"
+
+
+def test_the_environment_can_ask_for_plain_execution(monkeypatch):
+    monkeypatch.setenv("CTSAM3D_PLAIN", "1")
+    engine = Engine(load_model(), "cpu")
+    engine.close()
+    assert engine.execution == "cpu float32 plain"
+
+
+def test_what_disagrees_at_the_start_is_not_used(monkeypatch, caplog):
+    class Wrong(FastOnCpu):
+        def decode(self, levels, prompts):
+            probability, quality = super().decode(levels, prompts)
+            return 1 - probability, quality
+
+    monkeypatch.setattr(engine_module, "FastOnCpu", Wrong)
+    with caplog.at_level(logging.WARNING):
+        engine = Engine(load_model(), "cpu")
+    engine.close()
+    assert engine.execution == "cpu float32 plain"
+    assert "using plain execution" in caplog.text
+
+
+def test_graphs_are_recorded_once_for_each_shape():
+    """The bookkeeping of CUDA's graphs, with a recording that computes; the graphs themselves need a card."""
+    network = load_model().network
+    recorded = []
+
+    def record(work, inputs):
+        recorded.append([tuple(tensor.shape) for tensor in inputs])
+        return work
+
+    graphs = FastOnCuda(network, record)
+    image = torch.rand(1, 1, 64, 64, 64)
+    with torch.inference_mode():
+        levels = graphs.encode(image)
+        prompts = torch.rand(1, 3, 64, 64, 64)
+        probability, quality = graphs.decode(levels, prompts)
+        graphs.decode(graphs.encode(image), prompts)
+        assert len(recorded) == 2
+        graphs.decode([torch.cat([level, level]) for level in levels], torch.cat([prompts, prompts]))
+        assert len(recorded) == 3
+        expected, expected_quality = network.decode(network.encode(image), prompts)
+    assert torch.equal(probability, expected)
+    assert torch.equal(quality, expected_quality)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this computer has no CUDA device")
+def test_recorded_graphs_give_the_masks_of_plain_execution(model, plain):
+    on_gpu = Engine(model, "cuda")
+    assert on_gpu.execution.endswith("fast")
+    rng = np.random.default_rng(0)
+    patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
+    prompts = [rng.random((3, 64, 64, 64), np.float32) for _ in range(3)]
+    answers = on_gpu.decode([on_gpu.encode(patch)] * 3, prompts)
+    expected = plain.decode([plain.encode(patch)] * 3, prompts)
+    for (given, _), (mask, _) in zip(answers, expected, strict=True):
+        assert np.mean((given > 127) != (mask > 127)) < 0.01
+    on_gpu.close()
