@@ -296,4 +296,6 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 if __name__ == "__main__":
+    from training.evaluate import main  # by this name, under which other processes find what they are sent
+
     run_command(lambda: typer.run(main))

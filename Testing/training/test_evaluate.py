@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import typer
+from dask.distributed import LocalCluster
 from typer.testing import CliRunner
 
 from CTSAM3DLib.engine import Engine
@@ -171,6 +174,23 @@ def test_several_processes_write_the_same_lines(dataset, tmp_path):
     assert run(dataset, one).exit_code == 0
     assert run(dataset, several, "--jobs", "2").exit_code == 0
     pd.testing.assert_frame_equal(without_seconds(several), without_seconds(one))
+
+
+def test_the_command_on_a_cluster_writes_the_same_lines(dataset, tmp_path):
+    one, cluster_file = tmp_path / "one.csv", tmp_path / "cluster.csv"
+    assert run(dataset, one).exit_code == 0
+    with LocalCluster(
+        1, threads_per_worker=1, processes=False, protocol="tcp://", memory_limit=0, dashboard_address=None
+    ) as cluster:
+        parts = [sys.executable, "-m", "training.evaluate", dataset, "--output", cluster_file, "--clicks", "1,3"]
+        done = subprocess.run(
+            [*parts, "--method", "region-growing", "--scheduler", cluster.scheduler_address],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(without_seconds(cluster_file), without_seconds(one))
 
 
 def spoil(dataset, how):
