@@ -54,7 +54,6 @@ def _segments(workspace: Workspace) -> None:
             title="Name",
             maxlength=64,
             change=(workspace.rename, "[segment.id, $event.target.value]"),
-            keydown_enter="$event.target.blur()",
         )
         html.Span("{{ segment.ml }} mL", classes="ctsam3d-small")
         _row_button(
@@ -77,7 +76,7 @@ def _segments(workspace: Workspace) -> None:
 
 def _row_button(icon: str | tuple[str], tip: str, click: object) -> None:
     with v3.VBtn(
-        icon=True, size="x-small", variant="text", title=tip, raw_attrs=[f'aria-label="{tip}"'], click_stop=click
+        icon=True, size="x-small", variant="text", title=tip, raw_attrs=[f'aria-label="{tip}"'], click=click
     ):
         v3.VIcon(icon=icon, size="small")
 
@@ -128,7 +127,7 @@ def _options(workspace: Workspace) -> None:
             update_modelValue=(workspace.choose_backend, "[$event]"),
             **select,
         )
-        _row_button("mdi-server-plus", "Use a server", "server_address = ''; server_key = ''; server_dialog = true")
+        _row_button("mdi-server-plus", "Use a server", "server_dialog = true")
 
 
 def _status(workspace: Workspace) -> None:

@@ -43,6 +43,7 @@ def test_a_wrong_key_and_a_server_that_is_not_there_are_told_and_this_computer_g
     desk.page.get_by_role("button", name="Agree and use it").click()
     expect(desk.page.locator(".ctsam3d-problem")).to_contain_text("127.0.0.1:9", timeout=20_000)
     desk.page.get_by_role("button", name="Cancel").click()
+    expect(desk.page.locator(".v-dialog")).to_have_count(0)
     desk.click(middle("spleen"))
     desk.settle()
     assert desk.segments()[0][1] > 0
