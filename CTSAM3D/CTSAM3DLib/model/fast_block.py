@@ -141,6 +141,7 @@ class Responses:
     def to(self, prompts: Tensor) -> Responses:
         """Get ready to respond to prompts (1, maps, z, y, x)."""
         self._hidden = self._scratch.padded("hidden", self._grid.side, self._conv.channels)
+        prompts = prompts.contiguous(memory_format=torch.channels_last_3d)  # then so is the answer
         (hidden,) = volumes_of(self._shared(prompts))
         torch.clamp_min(hidden, 0, out=inside(self._hidden))
         return self
