@@ -171,6 +171,8 @@ def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: 
         for kind, answering in (("plain", plain), ("engine", engine)):
             wall, processor = time.perf_counter(), time.process_time()
             answers[kind] = question(answering)
+            if answering.device.startswith("cuda"):
+                torch.cuda.synchronize(answering.device)
             took = time.perf_counter() - wall, time.process_time() - processor
             best[kind] = [min(known, new) for known, new in zip(best[kind], took, strict=True)]
     row = Row(
@@ -242,7 +244,7 @@ def _structure(engine: Engine, volume: Volume, clicks: list[Click], rows: list[R
 
 
 def _peak_of_child(name: str, weights: str | None, device: str, plain: bool) -> float:
-    """MiB that a process of its own takes at most to load the model and answer a first and a later click."""
+    """MiB that a process of its own takes at most to load the model and answer clicks: of a GPU's memory, if on one."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(_answer_and_measure, name, weights, device, plain).result()
 
@@ -251,6 +253,8 @@ def _answer_and_measure(name: str, weights: str | None, device: str, plain: bool
     engine = Engine(model_of(name, weights), device, plain=plain)
     volume, clicks = liver()
     Segmenter(engine).open(volume).segment(clicks, reach="patch")
+    if engine.device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(engine.device) / MIB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
 
 
