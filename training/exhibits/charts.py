@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from numpy.typing import NDArray
 
 from training import anatomy
 from training.exhibits.queries import macro_mean, pair, published
@@ -28,6 +29,7 @@ BOX: dict[str, Any] = {
     "whiskerprops": {"linewidth": 0.7},
     "capprops": {"linewidth": 0.7},
 }
+FEW_CASES = 12
 ROW_INCHES = 0.21
 """Of a structure in supplementary Figures 4 and 5."""
 
@@ -75,12 +77,11 @@ def groups(scores: pd.DataFrame, systems: Sequence[System], compared: pd.DataFra
     width = 0.8 / len(systems)
     for number, system in enumerate(systems):
         shift = (number - (len(systems) - 1) / 2) * width
-        boxes = [by_case.get((system.run, group), []) for group in there]
-        drawn = axes.boxplot(boxes, positions=np.arange(len(there)) + shift, widths=0.85 * width, **BOX)
-        _fill(drawn, colors(systems)[system.name])
-        for place, group in enumerate(there):
-            if (group, system.name) in p_values:
-                text = in_short(p_values[group, system.name])
+        values = [list(by_case.get((system.run, name), [])) for name in there]
+        _boxes(axes, values, np.arange(len(there)) + shift, width, colors(systems)[system.name])
+        for place, name in enumerate(there):
+            if (name, system.name) in p_values:
+                text = in_short(p_values[name, system.name])
                 axes.text(place + shift, 102, text, rotation=90, ha="center", va="bottom", fontsize=6)
     axes.set(ylabel="DSC (%)", ylim=(0, 122), yticks=range(0, 101, 20), xlim=(-0.6, len(there) - 0.4))
     axes.set_xticks(range(len(there)), [re.sub("[ _]", "\n", name) for name in there], fontsize=7.5)
@@ -138,9 +139,8 @@ def structures(scores: pd.DataFrame, systems: Sequence[System], metric: str) -> 
     values = {key: list(of_key) for key, of_key in scores.groupby(["run", "label"])[metric]}
     for number, system in enumerate(systems):
         places = np.arange(len(labels)) + (number - (len(systems) - 1) / 2) * height
-        boxes = [values.get((system.run, label), []) for label in labels]
-        drawn = axes.boxplot(boxes, positions=places, widths=0.85 * height, orientation="horizontal", **BOX)
-        _fill(drawn, colors(systems)[system.name])
+        found = [values.get((system.run, label), []) for label in labels]
+        _boxes(axes, found, places, height, colors(systems)[system.name], horizontal=True)
     axes.set_yticks(range(len(labels)), [label.replace("_", " ") for label in labels], fontsize=7)
     axes.set(xlabel=f"{SIGNS[metric]} (%)", xlim=(-1, 101), ylim=(len(labels) - 0.5, -0.5))
     axes.grid(visible=False, axis="y")
@@ -164,9 +164,24 @@ def _differs(labels: Sequence[str], place: int) -> bool:
     return anatomy.group_of(labels[place]) != anatomy.group_of(labels[place + 1])
 
 
-def _fill(drawn: dict[str, Any], color: str) -> None:
+def _boxes(
+    axes: Axes,
+    values: Sequence[Sequence[float]],
+    places: NDArray[np.floating[Any]],
+    width: float,
+    color: str,
+    horizontal: bool = False,
+) -> None:
+    """A box of a system at each place, and where there are few cases a dot for each."""
+    settings = {**BOX, "orientation": "horizontal" if horizontal else "vertical"}
+    drawn = axes.boxplot(list(values), positions=places, widths=0.85 * width, **settings)
     for box in drawn["boxes"]:
         box.set_facecolor(color)
+    for place, found in zip(places, values, strict=True):
+        if len(found) <= FEW_CASES:
+            at = [place] * len(found)
+            x, y = (found, at) if horizontal else (at, found)
+            axes.plot(x, y, "o", color=color, markersize=3, markeredgecolor="black", markeredgewidth=0.4)
 
 
 def _keys(systems: Sequence[System]) -> list[Patch]:

@@ -89,9 +89,7 @@ def tiny_networks(at: Workplace, names: Sequence[str], steps: int, data: Path) -
     for (ablation, *_), weights in fan_out(train_tiny, tasks, at.jobs, at.scheduler):
         if isinstance(weights, CTSAM3DError):
             raise weights
-        trained = (
-            f"a tiny network trained for {steps} steps on synthetic torsos, {ablation.title}; a click acts in one patch"
-        )
+        trained = f"a tiny network ({steps=}) trained on synthetic torsos, {ablation.title}; a click acts in one patch"
         networks[ablation.name] = Network(trained, weights, "patch")  # growth by masks of little sense takes minutes
     return networks
 
