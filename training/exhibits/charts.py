@@ -181,7 +181,7 @@ def _boxes(
         if len(found) <= FEW_CASES:
             at = [place] * len(found)
             x, y = (found, at) if horizontal else (at, found)
-            axes.plot(x, y, "o", color=color, markersize=3, markeredgecolor="black", markeredgewidth=0.4)
+            axes.plot(x, y, "o", color=color, markersize=4, markeredgecolor="black", markeredgewidth=0.5, zorder=5)
 
 
 def _keys(systems: Sequence[System]) -> list[Patch]:
