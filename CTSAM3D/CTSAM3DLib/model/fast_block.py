@@ -67,7 +67,7 @@ class TiledBlock(nn.Module):
         kinds = kinds_of_tiles(prompts, self._grid)
         added = x
         for responses, conv in zip(self._responses, self._convs, strict=True):
-            added = self._convolved(self._normed(added, responses.to(prompts), kinds), conv)
+            added = self._convolved(self._normed(added, responses.prepared_for(prompts), kinds), conv)
         return x + added
 
     def _normed(self, x: Tensor, responses: Responses, kinds: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class TiledBlock(nn.Module):
             gamma, beta = gamma_and_beta.view(*source.shape[:-1], -1).chunk(2, dim=-1)
             torch.addcmul(beta, tiles, gamma, out=tiles)
             target = self._grid.view(inside(padded), layers)
-            torch._C._nn.leaky_relu(tiles, 0.2, out=target)
+            torch.ops.aten.leaky_relu.out(tiles, 0.2, out=target)
         return padded
 
     def _convolved(self, padded: Tensor, conv: WinogradConv) -> Tensor:
@@ -138,8 +138,8 @@ class Responses:
         response[..., : response.shape[-1] // 2] += 1
         return TileGrid(side, self._grid.tile).view(response, range(3)).flatten(3, 5)
 
-    def to(self, prompts: Tensor) -> Responses:
-        """Get ready to respond to prompts (1, maps, z, y, x)."""
+    def prepared_for(self, prompts: Tensor) -> Responses:
+        """Itself, ready to respond to prompts (1, maps, z, y, x)."""
         self._hidden = self._scratch.padded("hidden", self._grid.side, self._conv.channels)
         prompts = prompts.contiguous(memory_format=torch.channels_last_3d)  # then so is the answer
         (hidden,) = volumes_of(self._shared(prompts))
