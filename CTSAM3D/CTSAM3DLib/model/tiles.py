@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-CHUNK = 128
+CHUNK = 64
 """Tiles that are worked on at a time."""
 
 
