@@ -137,6 +137,7 @@ class OfSegVol(torch.nn.Module):
         self.boxes = []
 
     def forward(self, image, points, box):
+        assert image.dtype == torch.float32
         self.boxes.append(box)
         radius = 3 if box is None else 2  # zoomed in, it answers another one
         places = np.zeros((0, 3)) if points is None else points[0][0][points[1][0] == 1].numpy()

@@ -69,7 +69,7 @@ class SegVol(AllAtOnce):
         self._ct_shape = hu.shape
         turned = hu[:, ::-1, ::-1].astype(np.float32)
         body = turned[turned > turned.mean()]
-        image = turned.clip(*np.percentile(body, [0.05, 99.95]))
+        image = turned.clip(*np.percentile(body, [0.05, 99.95]).astype(np.float32))
         image = (image - image.min()) / max(float(np.ptp(image)), 1e-8)
         found = np.argwhere(image > 0)
         self._box = tuple(slice(int(a), int(b) + 1) for a, b in zip(found.min(0), found.max(0), strict=True))
