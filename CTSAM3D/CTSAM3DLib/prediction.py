@@ -58,6 +58,15 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Preparation:
+    """A volume that will be clicked on soon."""
+
+    volume: Volume
+    volume_key: Hashable
+    """As in a `Request`."""
+
+
+@dataclass(frozen=True, eq=False)
 class Request:
     """Clicks whose mask is wanted."""
 
@@ -108,12 +117,22 @@ class PredictionWorker:
         self._changed = threading.Condition()
         # All that follows belongs to both threads and is touched under the lock of `_changed` alone.
         self._waiting: OrderedDict[Hashable, Request] = OrderedDict()
+        self._preparation: Preparation | None = None
         self._running: Request | None = None
         self._cancel = threading.Event()
         self._outcomes: list[Answer | Failure] = []
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="ctsam3d-prediction", daemon=True)
         self._thread.start()
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Load the backend and open a session while there is nothing to answer, so that the first click need not wait.
+
+        What goes wrong is told when a mask is asked for.
+        """
+        with self._changed:
+            self._preparation = preparation
+            self._changed.notify_all()
 
     def request(self, request: Request) -> None:
         """Ask for a mask; what was asked, or not yet taken, for the same target is dropped."""
@@ -171,6 +190,9 @@ class PredictionWorker:
 
     def _work(self) -> None:
         while (taken := self._next()) is not None:
+            if isinstance(taken, Preparation):
+                self._prepare(taken)
+                continue
             request, cancel = taken
             try:
                 self._tell(self._answered(request, cancel))
@@ -186,14 +208,25 @@ class PredictionWorker:
         self._sessions.clear()
         self._backend = None
 
-    def _next(self) -> tuple[Request, threading.Event] | None:
+    def _next(self) -> tuple[Request, threading.Event] | Preparation | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(lambda: self._waiting or self._preparation or self._closed)
             if self._closed:
                 return None
+            preparation, self._preparation = self._preparation, None
+            if preparation is not None and not self._waiting:
+                return preparation
             _, self._running = self._waiting.popitem(last=False)
             self._cancel = threading.Event()
             return self._running, self._cancel
+
+    def _prepare(self, preparation: Preparation) -> None:
+        try:
+            self._session(preparation)
+        except CTSAM3DError:
+            pass  # it is told when a mask is asked for
+        except Exception:  # a defect of ours, which would otherwise end the thread
+            logger.exception("A volume could not be prepared because of a defect.")
 
     def _answered(self, request: Request, cancel: threading.Event) -> Answer:
         next_preview = time.monotonic() + FIRST_PREVIEW_S
@@ -209,7 +242,7 @@ class PredictionWorker:
         result = self._session(request).segment(request.clicks, request.reach, progress, cancel)
         return _answer(request, result)
 
-    def _session(self, request: Request) -> OpenedVolume:
+    def _session(self, request: Request | Preparation) -> OpenedVolume:
         if self._backend is None:
             self._backend = self._load()
         if request.volume_key not in self._sessions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError
@@ -61,6 +62,10 @@ class Clicking:
         self._shown = None
         self._segments = segments
         segments.editor.set_active_effect(self._effect)
+        target = segments.target()
+        if target is not None:
+            with suppress(CTSAM3DError):  # which the first click tells, too
+                self._predictions.prepare(self._choose()[0], target, segments.writer)
 
     # What there is
 

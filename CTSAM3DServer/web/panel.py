@@ -75,9 +75,7 @@ def _segments(workspace: Workspace) -> None:
 
 
 def _row_button(icon: str | tuple[str], tip: str, click: object) -> None:
-    with v3.VBtn(
-        icon=True, size="x-small", variant="text", title=tip, raw_attrs=[f'aria-label="{tip}"'], click=click
-    ):
+    with v3.VBtn(icon=True, size="x-small", variant="text", title=tip, raw_attrs=[f'aria-label="{tip}"'], click=click):
         v3.VIcon(icon=icon, size="small")
 
 

@@ -35,6 +35,10 @@ class Predictions:
         self._predictor: SegmentPredictor | None = None
         self._polling: asyncio.Task[None] | None = None
 
+    def prepare(self, choice: BackendChoice, target: Target, writer: SegmentWriter) -> None:
+        """Get ready for clicks on this target, so that the first one need not wait for it. Raises CTSAM3DError."""
+        self._predictor_of(choice).prepare(target, writer)
+
     def predict(
         self, choice: BackendChoice, target: Target, clicks: Sequence[Click], writer: SegmentWriter, reach: Reach
     ) -> None:

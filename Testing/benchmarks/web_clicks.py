@@ -10,6 +10,7 @@ shows; it is whole when the page says so and the picture has come to rest.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import tempfile
 from pathlib import Path
@@ -50,7 +51,7 @@ WATCH = """
   };
   const before = look();
   const clicks = () => window.trame.state.get("clicks").length, clicksBefore = clicks();
-  let last = before, begun = 0, first = 0, moved = 0;
+  let last = before, begun = 0, first = 0, moved = 0, ended = 0;
   window.seen = new Promise((tell) => {
     const begin = () => (begun = moved = performance.now());
     window.addEventListener("pointerdown", begin, { capture: true, once: true });
@@ -61,7 +62,9 @@ WATCH = """
       last = now;
       // A click is on its way from when it is counted until nothing is predicted any more.
       const done = clicks() > clicksBefore && !window.trame.state.get("predicting");
-      if (begun && done && moved && time - moved > 700) tell([(first - begun) / 1000, (moved - begun) / 1000]);
+      if (!done) ended = time;
+      const rest = Math.max(moved, ended);
+      if (begun && done && time - rest > 700) tell([first ? (first - begun) / 1000 : NaN, (rest - begun) / 1000]);
       else if (begun && time - begun > 60000) tell([NaN, NaN]);
       else requestAnimationFrame(step);
     };
@@ -117,8 +120,8 @@ def waits(desk, phantom, name: str, clicks: int):
 def show(rows) -> None:
     table = Table("structure", "click", "first pixel s", "whole mask s")
     for name, number, first, whole in rows:
-        table.add_row(name, str(number), "unchanged" if first <= 0 else f"{first:.2f}", f"{whole:.2f}")
-    firsts = [first for _, number, first, _ in rows if number == 1]
+        table.add_row(name, str(number), "unchanged" if math.isnan(first) else f"{first:.2f}", f"{whole:.2f}")
+    firsts = [first for _, number, first, _ in rows if number == 1 and not math.isnan(first)]
     wholes = [whole for _, number, _, whole in rows if number == 1]
     table.add_section()
     table.add_row("first clicks, median", "", f"{statistics.median(firsts):.2f}", f"{statistics.median(wholes):.2f}")

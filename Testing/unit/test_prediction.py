@@ -8,8 +8,8 @@ import pytest
 
 from CTSAM3DLib import prediction
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.errors import Cancelled, CTSAM3DError
-from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
+from CTSAM3DLib.errors import Cancelled, CTSAM3DError, VolumeError
+from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Preparation, Request
 from CTSAM3DLib.volume import Geometry, Volume
 from Testing.unit.gated_backend import GatedBackend
 
@@ -228,3 +228,23 @@ def test_closing_ends_the_thread_and_refuses_what_comes_later(worker, backend, v
     wait_for(lambda: not worker._thread.is_alive())
     with pytest.raises(CTSAM3DError, match="closed"):
         worker.request(request(volume))
+
+
+@pytest.mark.parametrize("wrong", [VolumeError("not this one"), ZeroDivisionError()])
+def test_a_volume_is_prepared_before_the_first_request_and_what_is_wrong_is_told_then(volume, wrong):
+    opened = threading.Event()
+
+    class Opens:
+        def open(self, volume):
+            opened.set()
+            raise wrong
+
+    worker = PredictionWorker(Opens)
+    worker.prepare(Preparation(volume, "key"))
+    assert opened.wait(PATIENCE_S)
+    assert worker.poll() == []
+    worker.request(Request("target", volume, "key", (Click((30.0, 40.0, 40.0)),), "patch", volume.geometry))
+    assert worker.wait(PATIENCE_S)
+    (failure,) = worker.poll()
+    assert isinstance(failure, Failure)
+    worker.close()

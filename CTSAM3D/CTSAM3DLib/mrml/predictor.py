@@ -25,7 +25,7 @@ from CTSAM3DLib.mrml.labelmaps import cropped_labelmap
 from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, is_edited, write_nothing, write_result
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import SegmentWriter
-from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Request
+from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Preparation, Request
 from CTSAM3DLib.result import Reach, Result
 from CTSAM3DLib.volume import Volume
 
@@ -65,6 +65,12 @@ class SegmentPredictor:
         self._worker = worker
         self._jobs: dict[Target, _Job] = {}
         self._opened: tuple[Hashable, Volume] | None = None
+
+    def prepare(self, target: Target, writer: SegmentWriter) -> None:
+        """Let the backend get ready for clicks on this target's volume. Raises CTSAM3DError."""
+        check_target(target, writer)
+        key, volume = self._volume(target, writer.reference_image())
+        self._worker.prepare(Preparation(volume, key))
 
     def predict(
         self,
