@@ -43,7 +43,7 @@ def side_by_side(pictured: PicturedCase, shown: Shown) -> Figure:
     values = _values(shown.truth)
     colors = color_table(values)
     places = {axis: _fullest(shown.truth, axis) for axis in (0, 1)}
-    figure = Figure(figsize=(WIDTH, 0.4 + 3 * 0.8 * WIDTH / len(columns)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.8 + 3 * 0.72 * WIDTH / len(columns)), layout="constrained")
     panels = figure.subplots(3, len(columns), squeeze=False)
     for column, (name, labels) in zip(panels.T, columns.items(), strict=True):
         score = "" if name == "truth" else f"\nDSC {mean_dice(shown.truth, labels):.1f}"
@@ -53,7 +53,7 @@ def side_by_side(pictured: PicturedCase, shown: Shown) -> Figure:
         column[2].imshow(rendering(labels, shown.spacing, colors))
         column[2].set_axis_off()
     handles = [Patch(color=colors[value], label=anatomy.EXTENDED[value].replace("_", " ")) for value in values]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=7)
+    figure.legend(handles=handles, loc="outside right center", fontsize=7)
     return figure
 
 
