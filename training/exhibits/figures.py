@@ -49,8 +49,8 @@ def _groups(material: Material) -> Drawn:
     if found.empty:
         return Drawn(name, title)
     note = (
-        "A box is of the cases' means over a category's structures. Above a system stands the p of ours against it, "
-        "corrected by Holm over all boxes; differences and intervals: [CSV](figure3-comparisons.csv)."
+        "A box is of the cases' means over a category's structures. Above a system stands the p of its comparison, "
+        "corrected by Holm over all; with whom, and by how much: [figure3-comparisons.csv](figure3-comparisons.csv)."
     )
     compared = charts.group_comparisons(found, material.study.pairs(name))
     return Drawn(name, title, charts.groups(found, systems, compared), systems, [TOTALSEG], note, compared)
