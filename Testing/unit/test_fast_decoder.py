@@ -98,7 +98,7 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
     x = torch.randn(1, 16, side, side, side)
     expected = block(x, maps)
     torch.testing.assert_close(TiledBlock(block, side, Scratch())(x, maps), expected, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(DirectBlock(block, Scratch())(x, maps), expected, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(DirectBlock(block)(x, maps), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_where_responses_are_computed():

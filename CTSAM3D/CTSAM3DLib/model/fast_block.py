@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.decoder import PROMPT_MAPS, PromptBlock, PromptNorm
-from CTSAM3DLib.model.tiles import Scratch, TileGrid, features_of, inside, volumes_of
+from CTSAM3DLib.model.tiles import Scratch, TileGrid, features_of, inside, statistics, volumes_of
 from CTSAM3DLib.model.winograd import WinogradConv
 
 CONSTANTS = ((0.0, 0.0, 0.0), (1 / 255, 0.0, 0.0), (1.0, 0.0, 0.0))
@@ -23,8 +23,6 @@ LEAST_SIDE = 8
 """On smaller grids the weights are larger than the features, and minimal filtering makes them larger still."""
 LEAST_WIDTH = 64
 """With fewer channels the transforms cost more than the products."""
-EPSILON = 1e-5
-"""Of instance norm."""
 
 
 def tile_on(side: int) -> int:
@@ -36,7 +34,7 @@ def fast_block(block: PromptBlock, side: int, scratch: Scratch) -> nn.Module:
     """The fastest form of a block on a grid of `side`³ voxels."""
     if side >= LEAST_SIDE and block.conv0.in_channels >= LEAST_WIDTH:
         return TiledBlock(block, side, scratch)
-    return DirectBlock(block, scratch)
+    return DirectBlock(block)
 
 
 def prepared_weights(width: int, prompt_width: int, side: int) -> int:
@@ -73,7 +71,7 @@ class TiledBlock(nn.Module):
     def _normed(self, x: Tensor, responses: Responses, kinds: Tensor) -> Tensor:
         """Instance norm of x, scaled and shifted by the responses, and leaky ReLU; padded."""
         padded = self._scratch.padded("normed", self._grid.side, x.shape[-1])
-        mean, scale = statistics(x, self._scratch)
+        mean, scale = statistics(x)
         for layers in self._grid.layers():
             gamma_and_beta = responses.in_layers(layers, kinds)
             source = self._grid.view(x, layers)
@@ -95,9 +93,9 @@ class TiledBlock(nn.Module):
 class DirectBlock(nn.Module):
     """A `PromptBlock` with its convolutions as they are, for few channels or voxels."""
 
-    def __init__(self, block: PromptBlock, scratch: Scratch) -> None:
+    def __init__(self, block: PromptBlock) -> None:
         super().__init__()
-        self._block, self._scratch = block, scratch
+        self._block = block
 
     def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
         y = self._block.conv0(self._normed(x, self._block.norm0, prompts))
@@ -108,7 +106,7 @@ class DirectBlock(nn.Module):
         gamma, beta = norm.scale_and_shift(F.relu(norm.shared(prompts))).chunk(2, dim=1)
         normed = []
         for volume in volumes_of(x):
-            mean, scale = statistics(volume, self._scratch)
+            mean, scale = statistics(volume)
             normed.append((volume - mean).mul_(scale))
         y = features_of(normed)
         return F.leaky_relu_(torch.addcmul(beta, y, gamma).add_(y), 0.2)
@@ -177,15 +175,3 @@ def kinds_of_tiles(prompts: Tensor, grid: TileGrid) -> Tensor:
         constant = ((lowest == expected) & (highest == expected)).all(dim=0)
         kinds = torch.where(constant, 27 * index + grid.borders, kinds)
     return kinds
-
-
-def statistics(x: Tensor, scratch: Scratch) -> tuple[Tensor, Tensor]:
-    """The mean of each channel, and the reciprocal of its standard deviation as instance norm takes it."""
-    rows = x.view(-1, x.shape[-1])
-    ones = torch.ones(1, len(rows))
-    mean = ones @ rows / len(rows)
-    squares = torch.zeros_like(mean)
-    for part in rows.split(4096):
-        centred = torch.sub(part, mean, out=scratch.take("centred", *part.shape))
-        squares += ones[:, : len(part)] @ centred.mul_(centred)
-    return mean[0], (squares[0] / len(rows) + EPSILON).rsqrt()

@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from CTSAM3DLib.model.tiles import EPSILON, features_of, statistics, volumes_of
+
 Part = TypeVar("Part", bound=nn.Module)
 
 
@@ -31,12 +33,34 @@ class OneDnnConv(nn.Module):
         )
 
 
+class LayoutKeepingNorm(nn.Module):
+    """The instance norm of an `nn.InstanceNorm3d`; PyTorch's copies what has its channels last, and copies it back."""
+
+    def __init__(self, norm: nn.InstanceNorm3d) -> None:
+        super().__init__()
+        self._norm = norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = []
+        for volume in volumes_of(x):
+            mean, scale = statistics(volume)
+            if self._norm.affine:
+                scale = scale * self._norm.weight
+            centred = (volume - mean).mul_(scale)
+            normed.append(centred.add_(self._norm.bias) if self._norm.affine else centred)
+        return features_of(normed)
+
+
 def by_onednn(network: Part) -> Part:
-    """A copy of a network that shares its weights; only its 3D convolutions are others."""
+    """A copy of a network that shares its weights; only its 3D convolutions and instance norms are others."""
     twin = copy.copy(network)
-    twin._modules = {
-        name: OneDnnConv(part) if isinstance(part, nn.Conv3d) else by_onednn(part)
-        for name, part in network._modules.items()
-        if part is not None
-    } | {name: None for name, part in network._modules.items() if part is None}
+    twin._modules = {name: None if part is None else _replaced(part) for name, part in network._modules.items()}
     return twin
+
+
+def _replaced(part: nn.Module) -> nn.Module:
+    if isinstance(part, nn.Conv3d):
+        return OneDnnConv(part)
+    if isinstance(part, nn.InstanceNorm3d) and part.eps == EPSILON and not part.track_running_stats:
+        return LayoutKeepingNorm(part)
+    return by_onednn(part)

@@ -15,6 +15,10 @@ from torch import Tensor
 
 CHUNK = 64
 """Tiles that are worked on at a time."""
+ROWS = 4096
+"""Voxels that are summed at a time."""
+EPSILON = 1e-5
+"""Of instance norm, as PyTorch has it."""
 
 
 class Scratch:
@@ -111,3 +115,15 @@ def features_of(volumes: list[Tensor]) -> Tensor:
     """The inverse of `volumes_of`."""
     together = volumes[0][None] if len(volumes) == 1 else torch.stack(volumes)
     return together.permute(0, 4, 1, 2, 3)
+
+
+def statistics(volume: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of each channel, and the reciprocal of its standard deviation as instance norm takes it."""
+    rows = volume.reshape(-1, volume.shape[-1])
+    ones = torch.ones(1, len(rows))
+    mean = ones @ rows / len(rows)
+    squares = torch.zeros_like(mean)
+    for part in rows.split(ROWS):
+        centred = part - mean
+        squares += ones[:, : len(part)] @ centred.mul_(centred)
+    return mean[0], (squares[0] / len(rows) + EPSILON).rsqrt()
