@@ -3,8 +3,9 @@
     python -m Testing.benchmarks.network [--model ctsam3d | ctsam3d-small] [--weights FILE] [--json]
 
 Prompts are those of a session on a real CT: a first click, a later click with the soft previous mask, and neighbours
-that growth prompts. The paper's network has no published weights: `Testing.benchmarks.trained_like` makes some that
-give masks; without `--weights` it is untrained, so that previous masks vary everywhere, which is its slowest case.
+that growth prompts. How fast an answer is depends on where prompts vary. The paper's network has no published weights:
+`Testing.benchmarks.trained_like` makes some that give masks, though unsure ones, which vary nearly everywhere. So it is
+also asked with the previous mask of the bundled model, which was trained longer and is surer of itself.
 """
 
 import json
@@ -30,6 +31,7 @@ from torch import nn
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.growth import STRIDE
 from CTSAM3DLib.model import build
 from CTSAM3DLib.model.checkpoints import TrainedModel, load
 from CTSAM3DLib.model_info import ModelInfo
@@ -39,7 +41,6 @@ from CTSAM3DLib.volume import Volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIVER = 5
-NEIGHBOURS = 4
 OFFSETS_MM = ((0.0, 0.0, 0.0), (8.0, 4.0, 0.0), (-8.0, 0.0, 6.0))
 """Where the clicks lie from the voxel deepest in the liver."""
 STRUCTURE_PATCHES = 27
@@ -129,39 +130,45 @@ Question = Callable[[Engine], object]
 
 def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, Question]:
     """What a session asks of an engine, by name: with the prompts of a session of this very model."""
-    recorded: list[tuple[list, list]] = []
-
-    class Recorder:
-        """Stands in for the engine, and notes what it is asked to decode."""
-
-        model = engine.model
-        encode = staticmethod(engine.encode)
-        execution = engine.execution
-        propose = staticmethod(engine.propose)
-
-        @staticmethod
-        def decode(features, prompts):
-            recorded.append((list(features), list(prompts)))
-            return engine.decode(features, prompts)
-
-    session = Segmenter(Recorder()).open(volume)  # type: ignore[arg-type]
-    session.segment(clicks, reach="patch")
-    first, *_, later = (call for call in recorded if len(call[0]) == 1)
-    patch = session.source.patch(session.segment(clicks, reach="patch").patches[0].start)
-    recorded.clear()
-    session.segment(clicks[:1], reach="neighbours")
-    grown = [pair for features, prompts in recorded for pair in zip(features, prompts, strict=True)]
-    neighbours = ([f for f, _ in grown[:NEIGHBOURS]], [p for _, p in grown[:NEIGHBOURS]])
-    mask = (later[1][0][0] * 255).astype(np.uint8)
+    recorder = Recorder(engine)
+    session = Segmenter(recorder).open(volume)  # type: ignore[arg-type]
+    result = session.segment(clicks, reach="patch")
+    (z, y, x), first, later = result.patches[0].start, recorder.decoded[0], recorder.decoded[-1]
+    patch = session.source.patch((z, y, x))
+    around = [(z, y, x + STRIDE), (z, y, x - STRIDE), (z, y + STRIDE, x), (z, y - STRIDE, x)]
+    # What growth tells a neighbour: the mask where they overlap, and no click.
+    overlaps = [np.zeros((3, *patch.shape), np.float32) for _ in around]
+    for overlap, start in zip(overlaps, around, strict=True):
+        overlap[0] = result.canvas.read(start).astype(np.float32) / 255
+    neighbours = [session.features(start) for start in around], overlaps
+    mask = result.canvas.read((z, y, x))
     found: dict[str, Question] = {
         "encode": lambda e: e.encode(patch),
         "first click": lambda e: e.decode(*first),
         "later click": lambda e: e.decode(*later),
+        "4 neighbours": lambda e: e.decode(*neighbours),
         "propose": lambda e: e.propose([patch], [mask], [patch]),
     }
-    if grown:
-        found[f"{len(neighbours[0])} neighbours"] = lambda e: e.decode(*neighbours)
+    if engine.model.info.name == "ctsam3d":
+        bundled = Recorder(Engine(load_model(), "cpu"))
+        Segmenter(bundled).open(volume).segment(clicks, reach="patch")  # type: ignore[arg-type]
+        sure = later[0], bundled.decoded[-1][1]
+        found["later click, surer mask"] = lambda e: e.decode(*sure)
     return found
+
+
+class Recorder:
+    """Stands in for an engine, and notes what it is asked to decode: features and prompts of every call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.model, self.execution = engine.model, engine.execution
+        self.encode, self.propose = engine.encode, engine.propose
+        self.decoded: list[tuple[list, list]] = []
+        self._engine = engine
+
+    def decode(self, features, prompts):
+        self.decoded.append((list(features), list(prompts)))
+        return self._engine.decode(features, prompts)
 
 
 def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: int) -> Row:
