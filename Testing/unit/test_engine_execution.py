@@ -1,6 +1,9 @@
 """Plain and fast execution: which is chosen, that they agree on real patches, and that answers are kept to the bit."""
 
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -140,3 +143,13 @@ def test_recorded_graphs_give_the_masks_of_plain_execution(model, plain):
     for (given, _), (mask, _) in zip(answers, expected, strict=True):
         assert np.mean((given > 127) != (mask > 127)) < 0.01
     on_gpu.close()
+
+
+@pytest.mark.parametrize(("set_before", "expected"), [(None, "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(set_before, expected):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if set_before:
+        environment["OMP_WAIT_POLICY"] = set_before
+    code = "import CTSAM3DLib, os; print(os.environ['OMP_WAIT_POLICY'])"
+    printed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == expected
