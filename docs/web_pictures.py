@@ -6,15 +6,14 @@ A real browser at a real page with the sample CT, as a person works: a click, a 
 from __future__ import annotations
 
 import io
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from Testing.web.desk import Desk
-from Testing.web.site import CHROMIUM, WINDOW, Site
+from Testing.web.sample import desk_with, middle
 from training.torso import TorsoPhantom, torso
 
 IMAGES = Path(__file__).with_name("images")
@@ -67,24 +66,13 @@ class Film:
 def main() -> None:
     """Take all pictures."""
     phantom = torso()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        ct = Path(folder, "sample.nii.gz")
-        phantom.ct.write(ct)
-        site = Site(str(ct), log=Path(folder, "log"))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            desk = Desk(browser.new_page(viewport=WINDOW))
-            desk.page.goto(site.address)
-            desk.wait_for_ct()
-            film = Film(desk.page)
-            work(desk, phantom, film)
-            film.write(IMAGES / "web.gif")
-            desk.page.mouse.move(40, 680)
-            desk.page.wait_for_timeout(1500)
-            desk.page.screenshot(path=IMAGES / "web.png")
-        finally:
-            browser.close()
-            site.stop()
+    with desk_with(phantom) as desk:
+        film = Film(desk.page)
+        work(desk, phantom, film)
+        film.write(IMAGES / "web.gif")
+        desk.page.mouse.move(40, 680)
+        desk.page.wait_for_timeout(1500)
+        desk.page.screenshot(path=IMAGES / "web.png")
 
 
 def work(desk: Desk, phantom: TorsoPhantom, film: Film) -> None:
@@ -122,15 +110,6 @@ def act(desk: Desk, film: Film, lps: tuple[float, float, float]) -> None:
     desk.settle()
     desk.page.wait_for_timeout(2200)  # what was added has been shown, and the surface is there
     film.shot(1100)
-
-
-def middle(phantom: TorsoPhantom, name: str) -> tuple[float, float, float]:
-    """The position (LPS) in a structure that is nearest to its middle."""
-    label = next(label for label, known in phantom.names.items() if known == name)
-    voxels = np.argwhere(phantom.labels == label)
-    voxel = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
-    left, posterior, superior = phantom.ct.geometry.to_lps(voxel[::-1])
-    return float(left), float(posterior), float(superior)
 
 
 if __name__ == "__main__":

@@ -12,16 +12,11 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import tempfile
-from pathlib import Path
 
-import numpy as np
-from playwright.sync_api import sync_playwright
 from rich.console import Console
 from rich.table import Table
 
-from Testing.web.desk import Desk
-from Testing.web.site import CHROMIUM, WINDOW, Site
+from Testing.web.sample import desk_with, from_the_middle, position
 from training.torso import torso
 
 FIRST_S, WHOLE_S = 0.5, 3.0
@@ -79,33 +74,19 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, default=3, help="clicks at each structure")
     clicks = parser.parse_args().clicks
     phantom = torso()
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        ct = Path(folder, "sample.nii.gz")
-        phantom.ct.write(ct)
-        site = Site(str(ct), log=Path(folder, "log"))
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        try:
-            desk = Desk(browser.new_page(viewport=WINDOW))
-            desk.page.goto(site.address)
-            desk.wait_for_ct()
-            rows = [row for name in STRUCTURES for row in waits(desk, phantom, name, clicks)]
-        finally:
-            browser.close()
-            site.stop()
+    with desk_with(phantom) as desk:
+        rows = [row for name in STRUCTURES for row in waits(desk, phantom, name, clicks)]
     show(rows)
 
 
 def waits(desk, phantom, name: str, clicks: int):
     """Structure, number of the click, and seconds to the first and to the last pixel of its mask."""
-    label = next(label for label, known in phantom.names.items() if known == name)
-    voxels = np.argwhere(phantom.labels == label)
-    near = voxels[np.argsort(np.linalg.norm(voxels - voxels.mean(axis=0), axis=1))]
+    near = from_the_middle(phantom, name)
     desk.page.keyboard.press("a")
     desk.page.wait_for_timeout(500)
     for number in range(clicks):
         # Later clicks a little beside the first, where the mask changes least: the wait is the same.
-        voxel = near[number * len(near) // 20]
-        lps = tuple(float(mm) for mm in phantom.ct.geometry.to_lps(voxel[::-1]))
+        lps = position(phantom, near[number * len(near) // 20])
         desk.go_to("Axial", lps)
         desk.page.wait_for_timeout(1500)
         x, y = desk.place("Axial", lps)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+import functools
+
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+from Testing.web import sample
 from Testing.web.desk import Desk
 from Testing.web.site import CHROMIUM, WINDOW, Site
 
@@ -71,13 +73,5 @@ def desk(site, new_desk):
 
 @pytest.fixture
 def middle(torso):
-    """The position (LPS) in a structure that is nearest to its middle."""
-
-    def position(name: str) -> tuple[float, float, float]:
-        label = next(label for label, known in torso.names.items() if known == name)
-        voxels = np.argwhere(torso.labels == label)
-        voxel = voxels[np.linalg.norm(voxels - voxels.mean(axis=0), axis=1).argmin()]
-        left, posterior, superior = torso.ct.geometry.to_lps(voxel[::-1])
-        return float(left), float(posterior), float(superior)
-
-    return position
+    """LPS of the voxel of a structure that is nearest to its middle."""
+    return functools.partial(sample.middle, torso)
