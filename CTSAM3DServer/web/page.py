@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from trame.ui.vuetify3 import VAppLayout
@@ -65,6 +66,18 @@ def _button(icon: str, tip: str, **kwargs: object) -> None:
         v3.VTooltip(tip, activator="parent", location="bottom")
 
 
+def _one_of(name: str, choose: Callable[[str], None]) -> v3.VBtnToggle:
+    """Buttons of which one is down: that of the state's value of this name."""
+    return v3.VBtnToggle(
+        model_value=(name,),
+        update_modelValue=(choose, "[$event]"),
+        mandatory=True,
+        density="compact",
+        variant="outlined",
+        divided=True,
+    )
+
+
 def _toolbar(workspace: Workspace) -> None:
     with v3.VAppBar(density="compact", flat=True, classes="px-2"):
         html.Span("CT-SAM3D", classes="ctsam3d-title")
@@ -97,24 +110,10 @@ def _toolbar(workspace: Workspace) -> None:
         _button("mdi-undo", "Undo (U)", click=workspace.clicking.undo, disabled=("!can_undo",))
         _button("mdi-redo", "Redo (Shift+U)", click=workspace.clicking.redo, disabled=("!can_redo",))
         v3.VDivider(vertical=True, classes="mx-2")
-        with v3.VBtnToggle(
-            model_value=("window",),
-            update_modelValue=(workspace.choose_window, "[$event]"),
-            mandatory=True,
-            density="compact",
-            variant="outlined",
-            divided=True,
-        ):
+        with _one_of("window", workspace.choose_window):
             v3.VBtn("{{ name }}", v_for="name in windows", key="name", value=("name",), size="small")
         v3.VSpacer()
-        with v3.VBtnToggle(
-            model_value=("layout",),
-            update_modelValue=(workspace.choose_layout, "[$event]"),
-            mandatory=True,
-            density="compact",
-            variant="outlined",
-            divided=True,
-        ):
+        with _one_of("layout", workspace.choose_layout):
             for name, icon, tip in (
                 ("Axial", "mdi-view-split-vertical", "Axial slices large"),
                 ("Four", "mdi-view-grid-outline", "Four views of one size"),
