@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -9,9 +10,8 @@ def unshuffled(x: Tensor) -> Tensor:
     """(b, c, 2n, 2n, 2n) to (b, 8c, n, n, n): the eight voxels of each cube of two become channels."""
     b, c, side = x.shape[:3]
     cubes = x.reshape(b, c, side // 2, 2, side // 2, 2, side // 2, 2)
-    # By way of channels last, which is how convolutions want them.
-    channels_last = cubes.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, side // 2, side // 2, side // 2, 8 * c)
-    return channels_last.permute(0, 4, 1, 2, 3)
+    folded = cubes.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(b, 8 * c, side // 2, side // 2, side // 2)
+    return folded.contiguous(memory_format=torch.channels_last_3d)  # as convolutions want it
 
 
 def shuffled(x: Tensor) -> Tensor:
