@@ -102,6 +102,14 @@ def test_the_hash_is_the_files(file):
     assert load(file).file_hash != before
 
 
+def test_the_same_model_is_the_same_file(file, tmp_path):
+    model = load(file)
+    for number in range(6):
+        again = tmp_path / f"again-{number}.safetensors"
+        save(again, model.network, model.info)
+        assert again.read_bytes() == file.read_bytes()
+
+
 def test_a_given_window_replaces_the_files(file):
     assert load(file, (-160, 240)).info == ModelInfo(**{**vars(INFO), "window": (-160, 240)})
 

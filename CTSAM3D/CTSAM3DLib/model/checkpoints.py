@@ -38,7 +38,10 @@ class TrainedModel:
 
 
 def save(path: Path, network: CTSAM3D, info: ModelInfo) -> None:
-    """Write weights (float16) and metadata as safetensors; raises OutputError and leaves no half-written file."""
+    """Write weights (float16) and metadata as safetensors; raises OutputError and leaves no half-written file.
+
+    The same model gives the same bytes.
+    """
     tensors = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous()
         for name, tensor in network.state_dict().items()
@@ -50,7 +53,17 @@ def save(path: Path, network: CTSAM3D, info: ModelInfo) -> None:
     }
     with writing_whole(path) as temporary:
         # Not safetensors' own save_file, which makes a file that nobody but its owner may read.
-        temporary.write_bytes(serialize(tensors, metadata))
+        temporary.write_bytes(_in_order(serialize(tensors, metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors with sorted metadata, which the package writes in another order each time."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def load(path: Path | str, window: tuple[float, float] | None = None) -> TrainedModel:
