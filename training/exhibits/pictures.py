@@ -58,12 +58,9 @@ def side_by_side(pictured: PicturedCase, shown: Shown) -> Figure:
 
 
 def agreement(cases: Sequence[tuple[PicturedCase, Shown]]) -> Figure:
-    """Supplementary Figure 3: a case in each column; the truth, the first system's masks, and where they differ."""
-    figure = Figure(figsize=(WIDTH, 0.95 * WIDTH), layout="constrained")
-    panels = figure.subplots(3, max(len(cases), 2), squeeze=False)
-    for axes in panels.flat:
-        axes.set_axis_off()
-    for column, (pictured, shown) in zip(panels.T, cases, strict=False):
+    """Supplementary Figure 3: a case in each row; the truth, the first system's masks, and where they differ."""
+    figure = Figure(figsize=(WIDTH, 0.5 + len(cases) * 0.32 * WIDTH), layout="constrained")
+    for row, (pictured, shown) in zip(figure.subplots(len(cases), 3, squeeze=False), cases, strict=True):
         truth, mask = shown.truth, shown.masks[pictured.systems[0]]
         place, colors = _fullest(truth, 1), color_table(_values(truth))
         wrong = np.take(mask != truth, place, 1)
@@ -75,7 +72,7 @@ def agreement(cases: Sequence[tuple[PicturedCase, Shown]]) -> Figure:
                 wrong[..., None], WRONG, _gray(shown, 1, place)
             ),
         }
-        for axes, (title, picture) in zip(column, pictures.items(), strict=True):
+        for axes, (title, picture) in zip(row, pictures.items(), strict=True):
             _show(axes, shown, 1, picture)
             axes.set_title(title, fontsize=8, loc="center")
     return figure

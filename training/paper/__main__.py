@@ -55,9 +55,9 @@ def main(
     results: Annotated[
         list[Path] | None, typer.Option(help="CSVs of training.evaluate with more systems; may be repeated.")
     ] = None,
-    cases: Annotated[int, typer.Option(min=1, help="Test cases of each synthetic data set.")] = 4,
+    cases: Annotated[int, typer.Option(min=1, help="Test cases of each synthetic data set.")] = 2,
     spacing: Annotated[float, typer.Option(min=1, help="Of the synthetic voxels, mm.")] = 4.0,
-    steps: Annotated[int, typer.Option(min=1, help="Of each tiny training on synthetic data.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Of each tiny training on synthetic data.")] = 8,
     label: Annotated[
         list[str] | None, typer.Option(help="Structures to use, default all that exhibits ask for; may be repeated.")
     ] = None,
