@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 OPEN_SESSIONS = 2
 """Volumes that stay open; going back to one of them costs nothing."""
 
-FIRST_PREVIEW_S = 0.2
+FIRST_PREVIEW_S = 0.1
 """A mask that is there by then needs no preview, which would only hold it up."""
 PREVIEW_PAUSE = 4
 """Times that making a preview took until the next one: previews take at most a fifth of a prediction."""
@@ -39,6 +39,9 @@ PREVIEW_PAUSE = 4
 
 class OpenedVolume(Protocol):
     """What a segmenter's `open` gives, like `CTSAM3DLib.Session`."""
+
+    def prepare(self) -> None:
+        """Do ahead of the first click what needs no click."""
 
     def segment(
         self,
@@ -222,7 +225,7 @@ class PredictionWorker:
 
     def _prepare(self, preparation: Preparation) -> None:
         try:
-            self._session(preparation)
+            self._session(preparation).prepare()
         except CTSAM3DError:
             pass  # it is told when a mask is asked for
         except Exception:  # a defect of ours, which would otherwise end the thread

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from CTSAM3DLib.clicks import Click, check_clicks
 from CTSAM3DLib.connection import PARALLEL, Connection, Endpoint, complete_address
 from CTSAM3DLib.errors import ClickError, ModelError, Problem, ServerError
-from CTSAM3DLib.grid import TileIndex, TileSampler
+from CTSAM3DLib.grid import PATCH, TileIndex, TileSampler
 from CTSAM3DLib.model_info import ModelInfo
 from CTSAM3DLib.protocol import (
     MOST_CLICKS,
@@ -34,6 +36,8 @@ from CTSAM3DLib.protocol import (
 from CTSAM3DLib.result import CancelEvent, Reach, Result, check_reach, stop_if_cancelled
 from CTSAM3DLib.volume import Volume
 
+MOST_PREPARED = 64
+"""Tiles that are sampled ahead: a second or less, and within the sampler's memory."""
 MOST_REPEATS = 8
 """So often may a server ask for more tiles without coming further before its memory is found too small."""
 
@@ -117,6 +121,16 @@ class RemoteSession:
         self._volume = volume
         self._told = False
         self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Tell the server of the volume and sample it, if it is small; no voxel is sent. Raises ServerError."""
+        with self._lock:
+            if not self._told:
+                self._tell_of_volume(None)
+        tiles = [-(-size // PATCH) for size in self.grid.shape]
+        if math.prod(tiles) <= MOST_PREPARED:
+            for index in np.ndindex(*tiles):
+                self.source.tile(index)
 
     def segment(
         self,

@@ -95,6 +95,9 @@ class Session:
         self._owner = owner
         self._lock = threading.Lock()
 
+    def prepare(self) -> None:
+        """Nothing: a session on this computer is ready once it is open."""
+
     def segment(
         self,
         clicks: Sequence[Click],
