@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from Testing.web import sample
 from Testing.web.desk import Desk
@@ -16,6 +16,7 @@ from Testing.web.site import CHROMIUM, WINDOW, Site
 def browser():
     if CHROMIUM is None:
         pytest.skip("there is no Chromium; install Debian's package chromium")
+    expect.set_options(timeout=20_000)
     with sync_playwright() as playwright:
         # No sandbox: tests may run as root.
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

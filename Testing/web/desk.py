@@ -134,15 +134,18 @@ class Desk:
         """What the page says of a place, once it says it of this one."""
         at = box["x"] + x * box["width"], box["y"] + y * box["height"]
         self.page.mouse.move(at[0] + 20, at[1] + 20)
-        self._until_pointer_is_not(None)
+        self._until_pointer_is_not(None, (at[0] + 20, at[1] + 20))
         before = self.pointer()
         self.page.mouse.move(*at)
-        return self._until_pointer_is_not(before)
+        return self._until_pointer_is_not(before, at)
 
-    def _until_pointer_is_not(self, before) -> tuple[np.ndarray, int]:
+    def _until_pointer_is_not(self, before, at: tuple[float, float]) -> tuple[np.ndarray, int]:
         last, seen = None, 0
-        for _ in range(400):
+        for turn in range(400):
             self.page.wait_for_timeout(60)
+            if turn % 20 == 19:  # a move may have been lost on something that lay over the view
+                self.page.mouse.move(at[0] + 1, at[1])
+                self.page.mouse.move(*at)
             now = self.pointer()
             same = last is not None and now is not None and np.array_equal(last[0], now[0])
             if same and (before is None or not np.array_equal(now[0], before[0])):

