@@ -95,12 +95,10 @@ class Segments:
         """Let clicks belong to this segment."""
         self.editor.set_active_segment_id(segment_id)
 
-    def add(self, name: str = "") -> str:
-        """Add a segment, select it, and return its id."""
+    def add(self) -> None:
+        """Add a segment and select it."""
         self.writer.save_state_for_undo()
-        segment_id = self._added(name or self._free_name())
-        self.select(segment_id)
-        return segment_id
+        self.select(self._added(self._free_name()))
 
     def restore(self, saved: Sequence[SavedSegment], selected: int) -> None:
         """Have the saved segments, if any, in place of those that there are; their clicks wait for masks."""
