@@ -34,14 +34,15 @@ class Desk:
         return self.page.locator(".ctsam3d-problem span").first.inner_text()
 
     def segments(self) -> list[tuple[str, float]]:
-        """Name and mL of each segment."""
-        return [
-            (row.locator("input[type=text]").input_value(), float(row.locator("span").first.inner_text().split()[0]))
-            for row in self.page.locator(".ctsam3d-segment").all()
-        ]
+        """Name and mL of each segment, all read at one moment: a row that goes meanwhile is no longer there to ask."""
+        rows = self.page.locator(".ctsam3d-segment").evaluate_all(
+            "rows => rows.map(row => "
+            "[row.querySelector('input[type=text]').value, row.querySelector(':scope > span').innerText])"
+        )
+        return [(name, float(ml.split()[0])) for name, ml in rows]
 
     def clicks(self) -> list[str]:
-        return [chip.inner_text().strip() for chip in self.page.locator(".ctsam3d-clicks .v-chip").all()]
+        return [text.strip() for text in self.page.locator(".ctsam3d-clicks .v-chip").all_inner_texts()]
 
     def view(self, name: str) -> dict[str, float]:
         """Where a view is on the page."""
