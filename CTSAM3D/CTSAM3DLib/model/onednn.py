@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from CTSAM3DLib.model.tiles import EPSILON, features_of, statistics, volumes_of
+from CTSAM3DLib.model.tiles import EPSILON, Moments, features_of, volumes_of
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -43,10 +43,11 @@ class LayoutKeepingNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = []
         for volume in volumes_of(x):
-            mean, scale = statistics(volume)
+            moments = Moments.of(volume.flatten(0, 2))
+            scale = moments.scale()
             if self._norm.affine:
                 scale = scale * self._norm.weight
-            centred = (volume - mean).mul_(scale)
+            centred = (volume - moments.mean).mul_(scale)
             normed.append(centred.add_(self._norm.bias) if self._norm.affine else centred)
         return features_of(normed)
 

@@ -6,9 +6,10 @@ order z, y, x; work goes layer by layer of tiles along z.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ class Scratch:
 
     def __init__(self) -> None:
         self._flat: dict[str, Tensor] = {}
-        self._padded: dict[tuple[str, int, int], Tensor] = {}
+        self._padded: dict[tuple[object, ...], Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
         """An uninitialised tensor; whatever was taken under the same name before is overwritten."""
@@ -38,9 +39,16 @@ class Scratch:
 
     def padded(self, name: str, side: int, channels: int) -> Tensor:
         """A volume of `side`³ voxels within a border of zeros, which nobody writes to; its inside is as it was left."""
-        key = (name, side, channels)
+        return self._zeros(name, side + 2, side + 2, side + 2, channels)
+
+    def padded_along_z(self, name: str, side: int, border: int, channels: int) -> Tensor:
+        """The same with a border of so many planes along z only."""
+        return self._zeros(name, side + 2 * border, side, side, channels)
+
+    def _zeros(self, name: str, *shape: int) -> Tensor:
+        key = (name, *shape)
         if key not in self._padded:
-            self._padded[key] = torch.zeros(side + 2, side + 2, side + 2, channels)
+            self._padded[key] = torch.zeros(shape)
         return self._padded[key]
 
 
@@ -61,15 +69,14 @@ class TileGrid:
         """Tiles along one axis."""
         return self.side // self.tile
 
-    def layers(self) -> Iterator[range]:
-        """Layers of tiles, as many at a time as make about `CHUNK` tiles."""
-        step = max(1, CHUNK // self.along**2)
-        for first in range(0, self.along, step):
-            yield range(first, min(first + step, self.along))
+    def layers(self, parts: int = 1) -> list[range]:
+        """Layers of tiles, about `CHUNK` tiles at a time, but in so many parts where there are enough layers."""
+        step = max(1, min(CHUNK // self.along**2, self.along // parts))
+        return [range(first, min(first + step, self.along)) for first in range(0, self.along, step)]
 
-    def tiles_in(self, layers: range) -> Tensor:
+    def tiles_in(self, layers: range) -> slice:
         """The numbers of the tiles in these layers."""
-        return torch.arange(layers.start * self.along**2, layers.stop * self.along**2)
+        return slice(layers.start * self.along**2, layers.stop * self.along**2)
 
     def view(self, volume: Tensor, layers: range) -> Tensor:
         """The tiles of these layers as a view of the volume: (z, y, x, layer, tile along y, tile along x, channel)."""
@@ -77,13 +84,21 @@ class TileGrid:
         split = planes.unflatten(2, (-1, self.tile)).unflatten(1, (-1, self.tile)).unflatten(0, (-1, self.tile))
         return split.permute(1, 3, 5, 0, 2, 4, 6)
 
-    def take(self, padded: Tensor, numbers: Tensor, scratch: Scratch) -> Tensor:
-        """Tiles by their numbers with one voxel around them, out of a padded volume; in scratch memory."""
-        channels = padded.shape[-1]
-        around = scratch.take("around", *(self.tile + 2,) * 3, len(numbers), channels)
-        voxels = self._surroundings[:, None] + self._corners[numbers]
-        torch.index_select(padded.view(-1, channels), 0, voxels.flatten(), out=around.view(-1, channels))
-        return around
+    def slabs(self, padded: Tensor, layers: range) -> Tensor:
+        """These layers with a voxel around them as a view of the padded volume, in which they overlap by two planes.
+
+        (layer, z, voxel of a plane and channel).
+        """
+        plane = (self.side + 2) ** 2 * padded.shape[-1]
+        shape, strides = (len(layers), self.tile + 2, plane), (self.tile * plane, plane, 1)
+        return padded.as_strided(shape, strides, padded.storage_offset() + layers.start * self.tile * plane)
+
+    def voxels(self, numbers: Tensor) -> Tensor:
+        """Where the voxels of tiles and those around them lie in the slabs of as many layers as it takes.
+
+        `numbers` count from the first layer's first tile. (z, y and x, number of the tile), numbers of voxels.
+        """
+        return self._around[:, None] + self._corners[numbers]
 
     @cached_property
     def borders(self) -> Tensor:
@@ -94,15 +109,15 @@ class TileGrid:
 
     @cached_property
     def _corners(self) -> Tensor:
-        return self._offsets(torch.arange(self.along) * self.tile)
+        """The first voxel of every tile in the slabs."""
+        row, along = self.side + 2, torch.arange(self.along)
+        layer = along * (self.tile + 2) * row**2
+        return (layer[:, None, None] + along[:, None] * self.tile * row + along * self.tile).flatten()
 
     @cached_property
-    def _surroundings(self) -> Tensor:
-        return self._offsets(torch.arange(self.tile + 2))
-
-    def _offsets(self, along: Tensor) -> Tensor:
-        """Voxels of the padded volume at all combinations of positions along z, y and x."""
-        row = self.side + 2
+    def _around(self) -> Tensor:
+        """The voxels of a slab from a tile's first on."""
+        row, along = self.side + 2, torch.arange(self.tile + 2)
         return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()
 
 
@@ -111,19 +126,46 @@ def volumes_of(features: Tensor) -> list[Tensor]:
     return list(features.permute(0, 2, 3, 4, 1).contiguous())
 
 
-def features_of(volumes: list[Tensor]) -> Tensor:
+def features_of(volumes: Sequence[Tensor]) -> Tensor:
     """The inverse of `volumes_of`."""
-    together = volumes[0][None] if len(volumes) == 1 else torch.stack(volumes)
+    together = volumes[0][None] if len(volumes) == 1 else torch.stack(list(volumes))
     return together.permute(0, 4, 1, 2, 3)
 
 
-def statistics(volume: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean of each channel, and the reciprocal of its standard deviation as instance norm takes it."""
-    rows = volume.reshape(-1, volume.shape[-1])
-    ones = torch.ones(1, len(rows))
-    mean = ones @ rows / len(rows)
-    squares = torch.zeros_like(mean)
-    for part in rows.split(ROWS):
-        centred = part - mean
-        squares += ones[:, : len(part)] @ centred.mul_(centred)
-    return mean[0], (squares[0] / len(rows) + EPSILON).rsqrt()
+def each_volume(features: Tensor, work: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """What `work` makes of each volume of a batch and its number; it may return the same memory each time."""
+    volumes = volumes_of(features)
+    if len(volumes) == 1:
+        return features_of([work(volumes[0], 0)])
+    return features_of([work(volume, index).clone() for index, volume in enumerate(volumes)])
+
+
+class Moments(NamedTuple):
+    """Of each channel of some voxels: how many they are, their mean, and the sum of their squared distances from it."""
+
+    voxels: int
+    mean: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, rows: Tensor) -> Moments:
+        """Of voxels (voxel, channel)."""
+        ones = torch.ones(1, len(rows))
+        mean = ones @ rows / len(rows)
+        squares = torch.zeros_like(mean)
+        for part in rows.split(ROWS):
+            centred = part - mean
+            squares += ones[:, : len(part)] @ centred.mul_(centred)
+        return cls(len(rows), mean[0], squares[0])
+
+    @classmethod
+    def together(cls, parts: Sequence[Moments]) -> Moments:
+        """Of all voxels, from those of parts of them (Chan, Golub and LeVeque, 1979)."""
+        voxels = sum(part.voxels for part in parts)
+        mean = torch.stack([part.mean * (part.voxels / voxels) for part in parts]).sum(dim=0)
+        squares = torch.stack([part.squares + part.voxels * (part.mean - mean).square() for part in parts]).sum(dim=0)
+        return cls(voxels, mean, squares)
+
+    def scale(self) -> Tensor:
+        """The reciprocal of each channel's standard deviation as instance norm takes it."""
+        return (self.squares / self.voxels + EPSILON).rsqrt()

@@ -5,7 +5,7 @@ Gray, CVPR 2016) takes 6³ multiplications for a tile of 4³ voxels, or 4³ for 
 little where there are many channels. The result is that of the direct convolution but for rounding in float32, and
 `POINTS` keep that rounding nearly as small (`Testing/unit/test_winograd.py`).
 
-Tiles are (z, y, x, tile, channel), contiguous float32 on the CPU; with their surroundings they overlap by two voxels.
+Volumes are (z, y, x, channel), tiles (z, y, x, tile, channel), contiguous float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from CTSAM3DLib.model.tiles import Scratch
+from CTSAM3DLib.model.tiles import Scratch, TileGrid
 
 POINTS = {2: (0.0, 1.0, -1.0), 4: (0.0, 2 / 3, -2 / 3, 4 / 3, -4 / 3)}
 """Where the polynomials are evaluated besides infinity, by the side of a tile. The usual 0, ±1, ±2 would make the
@@ -36,39 +36,43 @@ def transforms(side: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class WinogradConv:
-    """A convolution of 3³ voxels, weights (new channels, channels, 3, 3, 3), on tiles of `side`³ outputs.
+    """A convolution of 3³ voxels, weights (new channels, channels, 3, 3, 3), on the tiles of a grid.
 
-    The weights are transformed once, and then take (side + 2)³ / 27 as much memory.
+    The weights are transformed once, and then take (side of a tile + 2)³ / 27 as much memory.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, side: int, scratch: Scratch) -> None:
-        self.side, self.taps = side, side + 2
+    def __init__(self, weight: Tensor, bias: Tensor | None, grid: TileGrid) -> None:
+        self._grid = grid
         self.new_channels, self.channels = weight.shape[:2]
         self._bias = None if bias is None else bias.detach()
-        self._scratch = scratch
-        of_input, of_weights, to_output = transforms(side)
+        of_input, of_weights, to_output = transforms(grid.tile)
         # Along y and x at once: one pass over memory costs more than the additional sums.
         self._of_input = of_input.float(), torch.kron(of_input, of_input).float()
         self._to_output = to_output.float(), torch.kron(to_output, to_output).float()
         cubed = torch.kron(torch.kron(of_weights, of_weights), of_weights).float()
         taps = weight.detach().permute(2, 3, 4, 1, 0).reshape(27, -1)
-        self._weights = (cubed @ taps).view(self.taps**3, self.channels, self.new_channels)
+        self._weights = (cubed @ taps).view(-1, self.channels, self.new_channels)
 
-    def __call__(self, tiles: Tensor) -> Tensor:
-        """(taps, taps, taps, n, channels), which are used up, to (side, side, side, n, new channels).
+    def __call__(self, padded: Tensor, layers: range, numbers: Tensor, scratch: Scratch) -> Tensor:
+        """Tiles (z, y, x, tile, new channel) of the convolution of a padded volume.
 
-        The answer lies in scratch memory, and lasts until the next call of any convolution that shares it.
+        `numbers` are those of the tiles, counted from the first of these layers. The answer lies in scratch memory, and
+        lasts until the next call of any convolution with the same.
         """
-        n, taps, side, take = tiles.shape[3], self.taps, self.side, self._scratch.take
-        planes = _along_rows(self._of_input[0], tiles.view(1, taps, -1), take("planes", 1, taps, tiles[0].numel()))
-        values = _along_rows(self._of_input[1], planes.view(taps, taps**2, -1), tiles.view(taps, taps**2, -1))
+        n, side, taps, take = len(numbers), self._grid.tile, self._grid.tile + 2, scratch.take
+        slabs = self._grid.slabs(padded, layers)
+        # Along z before tiles are cut out, because there they overlap along y and x.
+        planes = _along_rows(self._of_input[0], slabs, take("planes", *slabs.shape))
+        around = take("around", taps**3 * n, self.channels)
+        voxels = self._grid.voxels(numbers).flatten()
+        torch.index_select(planes.view(-1, self.channels), 0, voxels, out=around)
+        shape = taps, taps**2, n * self.channels
+        values = _along_rows(self._of_input[1], around.view(shape), take("values", *shape))
         products = take("products", taps**3, n, self.new_channels)
         torch.bmm(values.view(-1, n, self.channels), self._weights, out=products)
         size = n * self.new_channels
-        planes = _along_rows(
-            self._to_output[1], products.view(taps, taps**2, size), take("planes", taps, side**2, size)
-        )
-        answer = _along_rows(self._to_output[0], planes.view(1, taps, -1), take("answer", 1, side, side**2 * size))
+        lines = _along_rows(self._to_output[1], products.view(taps, taps**2, size), take("lines", taps, side**2, size))
+        answer = _along_rows(self._to_output[0], lines.view(1, taps, -1), take("answer", 1, side, side**2 * size))
         answer = answer.view(side, side, side, n, self.new_channels)
         return answer if self._bias is None else answer.add_(self._bias)
 

@@ -1,0 +1,73 @@
+"""Half a prompt block on few voxels, where reading the weights is most of the work.
+
+Each voxel's surroundings become one row, and each convolution one product with a matrix of which every thread takes
+some columns.
+
+Volumes are (z, y, x, channel), contiguous float32 on the CPU.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from CTSAM3DLib.model.crew import Crew
+from CTSAM3DLib.model.decoder import PromptNorm
+from CTSAM3DLib.model.tiles import Moments, Scratch, volumes_of
+
+
+class DenseHalf:
+    """A prompt norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
+
+    def __init__(self, norm: PromptNorm, weight: Tensor, bias: Tensor | None, side: int, crew: Crew) -> None:
+        self._crew = crew
+        self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side)
+        self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side)
+        self._conv = DenseConv(weight, bias, side, crew.parts_for(weight.numel()))
+        self._gamma_and_beta = torch.empty(0)
+
+    def responding(self, prompts: Tensor) -> list[partial[None]]:
+        """γ and β."""
+        return [partial(self._respond, volumes_of(prompts)[0])]
+
+    def _respond(self, maps: Tensor, _: Scratch) -> None:
+        self._gamma_and_beta = self._scale_and_shift(self._shared_maps(maps).clamp_(min=0))
+
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
+        gamma, beta = self._gamma_and_beta.chunk(2, dim=-1)
+        normed = (x - moments.mean).mul_(moments.scale())
+        normed = F.leaky_relu_(torch.addcmul(normed, normed, gamma).add_(beta), 0.2)
+        convolved = self._conv(normed, self._crew)
+        out.copy_(convolved if onto is None else onto + convolved)
+        return Moments.of(convolved.flatten(0, 2))
+
+
+class DenseConv:
+    """A convolution of 3³ voxels by products of matrices, on a grid of `side`³ voxels; the columns in so many parts."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, side: int, parts: int = 1) -> None:
+        self._side = side
+        matrix = weight.detach().permute(2, 3, 4, 1, 0).flatten(0, 3)
+        self._columns = [columns.contiguous() for columns in matrix.tensor_split(parts, dim=1)]
+        self._bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+        offsets = [_offsets(torch.arange(size), side + 2) for size in (side, 3)]
+        self._around = (offsets[0][:, None] + offsets[1]).flatten()
+
+    def __call__(self, x: Tensor, crew: Crew | None = None) -> Tensor:
+        """The convolution of a volume; where there are several parts, a crew shares them out."""
+        padded = F.pad(x, (0, 0, 1, 1, 1, 1, 1, 1)).view(-1, x.shape[-1])
+        rows = padded[self._around].view(self._side**3, -1)
+
+        def multiply(columns: Tensor, _: Scratch | None = None) -> Tensor:
+            return rows @ columns
+
+        products = [multiply(self._columns[0])] if crew is None else crew.each(multiply, self._columns)
+        return torch.cat(products, dim=1).add_(self._bias).view(*x.shape[:3], -1)
+
+
+def _offsets(along: Tensor, row: int) -> Tensor:
+    """Voxels of a volume of `row`³ at all combinations of positions along z, y and x."""
+    return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()

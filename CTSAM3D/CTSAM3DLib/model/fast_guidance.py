@@ -1,0 +1,44 @@
+"""Prompt maps with what the CT says of them, as a processor computes it fastest: the numbers of `guidance.py`.
+
+The maps are made side by side, and only those of prompts that are there: an empty one is like and near nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from CTSAM3DLib.model.crew import Crew
+from CTSAM3DLib.model.decoder import guided, stacked
+from CTSAM3DLib.model.guidance import kinship, nearness, similarity
+
+
+def maps_with_guidance(
+    image: Tensor, vectors: Tensor | None, prompts: Tensor, resized: Callable[[Tensor], list[Tensor]], crew: Crew
+) -> tuple[list[Tensor], Tensor]:
+    """As `PromptDecoder._with_guidance`; to be called by what the crew leads."""
+    there = prompts.flatten(2).amax(dim=(0, 2)).nonzero()[:, 0]
+    given = prompts if len(there) == prompts.shape[1] else prompts[:, there]
+
+    def of_all(maps: Tensor) -> Tensor:
+        """Maps (b, kinds * given prompts, ...) with zeros for the prompts that are not there."""
+        kinds = maps.shape[1] // len(there)
+        spread = torch.zeros(len(maps), kinds, prompts.shape[1], *maps.shape[2:])
+        spread[:, :, there] = maps.unflatten(1, (kinds, len(there)))
+        return spread.flatten(1, 2)
+
+    def alike() -> list[Tensor]:
+        likeness = of_all(similarity(image, given))
+        return [likeness, F.avg_pool3d(likeness, 2)]
+
+    parts: tuple[Callable[[], list[Tensor]], ...] = (
+        lambda: [of_all(nearness(image, given))],
+        alike,
+        lambda: [] if vectors is None else [of_all(kinship(vectors, given))],
+        lambda: resized(prompts),
+    )
+    near, (likeness, like), kin, maps = crew.each(lambda part, _: part(), parts)
+    return guided(maps, stacked(like, *near, *kin)), likeness

@@ -1,0 +1,109 @@
+"""Half a prompt block for few channels: convolutions as they are, on slabs of planes that each belong to one thread.
+
+A convolution needs the plane before a slab and the one after it. Threads make these for themselves, rather than wait
+for one another.
+
+Volumes are (z, y, x, channel), contiguous float32 on the CPU; padded ones have planes of zeros before and after.
+"""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from CTSAM3DLib.model.crew import Crew
+from CTSAM3DLib.model.decoder import PromptNorm
+from CTSAM3DLib.model.tiles import Moments, Scratch, volumes_of
+
+
+class SlabConv:
+    """A convolution of 3³ voxels."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = weight.detach()
+        self._bias = None if bias is None else bias.detach()
+        self.new_channels = len(weight)
+
+    def __call__(self, slab: Tensor) -> Tensor:
+        """The convolution of a slab without its first and last plane; y and x are padded with zeros."""
+        features = slab.permute(3, 0, 1, 2)[None]
+        once = (1, 1, 1)
+        (convolved,) = volumes_of(
+            torch.mkldnn_convolution(features, self._weight, self._bias, (0, 1, 1), once, once, 1)
+        )
+        return convolved
+
+
+class SlabHalf:
+    """A prompt norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
+
+    def __init__(
+        self, name: str, norm: PromptNorm, weight: Tensor, bias: Tensor | None, side: int, crew: Crew, shared: Scratch
+    ) -> None:
+        self._name, self._side, self._crew, self._shared = name, side, crew, shared
+        self._slabs = in_slabs(side, crew.size)
+        self._shared_maps = SlabConv(norm.shared.weight, norm.shared.bias)
+        self._scale_and_shift = SlabConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias)
+        self._conv = SlabConv(weight, bias)
+        self._gamma_and_beta = torch.empty(0)
+
+    def responding(self, prompts: Tensor) -> list[partial[None]]:
+        """γ and β."""
+        side = self._side
+        self._gamma_and_beta = self._shared.take(
+            f"scale and shift, {self._name}", side, side, side, self._scale_and_shift.new_channels
+        )
+        maps = self._shared.padded_along_z("maps", side, 2, prompts.shape[1])
+        maps[2:-2].copy_(volumes_of(prompts)[0])
+        return [partial(self._respond, maps, slab) for slab in self._slabs]
+
+    def _respond(self, maps: Tensor, slab: slice, _: Scratch) -> None:
+        hidden = self._shared_maps(maps[slab.start : slab.stop + 4]).clamp_(min=0)
+        without_outside(hidden, slab, self._side)
+        self._gamma_and_beta[slab] = self._scale_and_shift(hidden)
+
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
+        answering = partial(self._answer, x, moments.mean, moments.scale(), onto, out)
+        return Moments.together(self._crew.each(answering, self._slabs))
+
+    def _answer(
+        self,
+        x: Tensor,
+        mean: Tensor,
+        scale: Tensor,
+        onto: Tensor | None,
+        out: Tensor,
+        slab: slice,
+        scratch: Scratch,
+    ) -> Moments:
+        normed = scratch.take("normed", slab.stop - slab.start + 2, *x.shape[1:])
+        there = slice(max(slab.start - 1, 0), min(slab.stop + 1, self._side))
+        here = normed[there.start - slab.start + 1 :][: there.stop - there.start]
+        gamma, beta = self._gamma_and_beta[there].chunk(2, dim=-1)
+        torch.sub(x[there], mean, out=here).mul_(scale)
+        torch.addcmul(here, here, gamma, out=here).add_(beta)
+        torch.nn.functional.leaky_relu_(here, 0.2)
+        without_outside(normed, slab, self._side)
+        convolved = self._conv(normed)
+        if onto is None:
+            out[slab] = convolved
+        else:
+            torch.add(onto[slab], convolved, out=out[slab])
+        return Moments.of(convolved.flatten(0, 2))
+
+
+def in_slabs(side: int, parts: int) -> list[slice]:
+    """A volume's planes in so many slabs of about as many planes, or in as many as there are planes."""
+    borders = [side * part // parts for part in range(parts + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(borders) if first < last]
+
+
+def without_outside(around: Tensor, slab: slice, side: int) -> None:
+    """Set to zero what a slab with the planes around it has outside the volume."""
+    if slab.start == 0:
+        around[0] = 0
+    if slab.stop == side:
+        around[-1] = 0
