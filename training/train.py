@@ -34,6 +34,7 @@ from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
+from CTSAM3DLib.model.decoder import PromptDecoder
 from training.curve import curve_writer
 from training.distributed import World
 from training.muon import optimisers
@@ -105,7 +106,7 @@ class Trainer:
         self.optimisers = optimisers(self.model, recipe.optimiser, recipe.learning_rate, recipe.weight_decay)
         self.step = 0
         if recipe.compile:
-            self.model.decoder.compile()
+            compile_in_place(self.model.decoder)
 
     def train(self, draw: Draw, workers: int = 0, minutes: float = math.inf) -> None:
         """All steps that are left, or as many as `minutes` allow, with a checkpoint every few.
@@ -221,6 +222,13 @@ class Trainer:
     def _picture(self, batch: Batch) -> None:
         if self.world.leads:
             draw_samples(batch, self.run / "samples.png")
+
+
+def compile_in_place(decoder: nn.Module, backend: str = "inductor") -> None:
+    """Compile a decoder but for its guidance: hundreds of tiny steps, which compiling would copy out one by one."""
+    if isinstance(decoder, PromptDecoder):
+        setattr(decoder, "with_guidance", torch.compiler.disable(decoder.with_guidance))  # noqa: B010 - a method
+    decoder.compile(backend=backend)
 
 
 def _means(results: list[RoundResult]) -> list[float]:

@@ -12,8 +12,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.model import build
 from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from CTSAM3DLib.session import Segmenter
 from training import train
@@ -225,6 +227,19 @@ def test_an_unknown_recipe_is_one_line_and_exit_code_2(tmp_path, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: There is no recipe great.yaml; give a file, or one of ours: paper")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_decoder_is_compiled_but_for_its_guidance():
+    torch.manual_seed(0)
+    network = build("ctsam3d-small").eval()
+    levels, prompts = network.encode(torch.rand(1, 1, 64, 64, 64)), torch.rand(1, 3, 64, 64, 64)
+    expected, _ = network.decoder(levels, prompts)
+    counters.clear()
+    train.compile_in_place(network.decoder, backend="eager")
+    found, _ = network.decoder(levels, prompts)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 2  # what comes before the guidance, and what after
+    assert counters["stats"]["calls_captured"] < 1000
 
 
 def test_smoke_ends_with_a_model_and_pictures(tmp_path):

@@ -182,14 +182,14 @@ class PromptDecoder(nn.Module):
         if self.semantic:
             vectors, *levels = levels
             vectors = vectors.float()
-        maps, likeness = self._with_guidance(image, vectors, prompts)
+        maps, likeness = self.with_guidance(image, vectors, prompts)
         x = self._climbed(levels, maps)
         return self._read_off_fine(x, image, likeness), self._quality(x.mean(dim=(2, 3, 4)))
 
     def _resized(self, prompts: Tensor) -> list[Tensor]:
         return pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
 
-    def _with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+    def with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps of each grid with their guidance, and of the guidance the similarity at 64³."""
         likeness = similarity(image, prompts)
         guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]

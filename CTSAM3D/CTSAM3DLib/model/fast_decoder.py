@@ -50,7 +50,7 @@ class FastDecoder(PromptDecoder):
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         return self._crew.lead(lambda: PromptDecoder.forward(self, levels, prompts))
 
-    def _with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+    def with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
         return maps_with_guidance(image, vectors, prompts, self._resized, self._crew)
 
     def _read_off_fine(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:

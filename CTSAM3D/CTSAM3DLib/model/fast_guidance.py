@@ -19,7 +19,7 @@ from CTSAM3DLib.model.guidance import kinship, nearness, similarity
 def maps_with_guidance(
     image: Tensor, vectors: Tensor | None, prompts: Tensor, resized: Callable[[Tensor], list[Tensor]], crew: Crew
 ) -> tuple[list[Tensor], Tensor]:
-    """As `PromptDecoder._with_guidance`; to be called by what the crew leads."""
+    """As `PromptDecoder.with_guidance`; to be called by what the crew leads."""
     there = prompts.flatten(2).amax(dim=(0, 2)).nonzero()[:, 0]
     given = prompts if len(there) == prompts.shape[1] else prompts[:, there]
 

@@ -62,7 +62,6 @@ def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
     return torch.where(total > 0.5, torch.exp((cosine - 1) / ALIENATION), 0.0)
 
 
-@torch.compiler.disable  # hundreds of tiny steps, which compiling would only copy out one by one
 def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     """exp(-geodesic distance / REACH) to each prompt at each edge cost: (b, 3 * costs, 32, 32, 32)."""
     distance = geodesic(F.avg_pool3d(image, 2), halved(prompts) > 0.5, EDGE_COSTS)
