@@ -22,13 +22,16 @@ from CTSAM3DLib.model.decoder import PromptBlock, PromptNorm
 from CTSAM3DLib.model.dense_half import DenseHalf
 from CTSAM3DLib.model.slab_half import SlabHalf
 from CTSAM3DLib.model.tiled_half import TiledHalf, tile_on
-from CTSAM3DLib.model.tiles import ROWS, Moments, Scratch, each_volume
+from CTSAM3DLib.model.tiles import Moments, Scratch, each_volume
 
 DENSE_SIDE = 4
 """On grids up to this side weights take longer to read than to multiply with."""
 LEAST_TILED_WIDTH = 64
 """With fewer channels the transforms of minimal filtering cost more than the products."""
 
+
+PART = 4096
+"""Voxels whose moments one task finds."""
 
 Task = Callable[[Scratch], Moments | None]
 """Something that one thread does, with its own memory for intermediates."""
@@ -59,7 +62,7 @@ class FastBlock(nn.Module):
 
     def _of_one(self, x: Tensor, prompts: Tensor) -> Tensor:
         tasks: list[Task] = [*self._first.responding(prompts), *self._second.responding(prompts)]
-        tasks += [partial(_moments, rows) for rows in x.flatten(0, 2).split(ROWS)]
+        tasks += [partial(_moments, rows) for rows in x.flatten(0, 2).split(PART)]
         found = self._crew.each(lambda task, scratch: task(scratch), tasks)
         moments = Moments.together([one for one in found if one is not None])
         between, out = (self._shared.take(name, *x.shape) for name in ("between halves", "of the block"))

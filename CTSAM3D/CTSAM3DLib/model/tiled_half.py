@@ -44,13 +44,19 @@ class TiledHalf:
         self._kinds, self._hidden = torch.empty(0), torch.empty(0)
 
     def responding(self, prompts: Tensor) -> list[partial[None]]:
-        """Where the prompts vary, and the hidden maps that γ and β are read off."""
+        """The hidden maps that γ and β are read off, in the layers of tiles where the prompts vary."""
         side = self._grid.side
         self._kinds = kinds_of_tiles(prompts, self._grid)
         self._hidden = self._shared.padded(f"hidden, {self._name}", side, self._responses.shared.new_channels)
         maps = self._shared.padded_along_z("maps", side, 1, prompts.shape[1])
         maps[1:-1].copy_(volumes_of(prompts)[0])
-        return [partial(self._respond, maps, layers) for layers in self._parts]
+        varying = (self._kinds < 0).view(self._grid.along, -1).any(dim=1)
+        seen = varying.clone()  # those whose planes the convolution of a layer that varies sees
+        seen[1:] |= varying[:-1]
+        seen[:-1] |= varying[1:]
+        return [
+            partial(self._respond, maps, layers) for layers in self._parts if seen[layers.start : layers.stop].any()
+        ]
 
     def _respond(self, maps: Tensor, layers: range, scratch: Scratch) -> None:
         planes = slice(layers.start * self._grid.tile, layers.stop * self._grid.tile)
@@ -59,13 +65,14 @@ class TiledHalf:
 
     def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
         normed = self._shared.padded("normed", self._grid.side, x.shape[-1])
-        self._crew.each(partial(self._norm, x, moments.mean, moments.scale(), normed), self._parts)
+        scale = moments.scale()
+        self._crew.each(partial(self._norm, x, scale, -moments.mean * scale, normed), self._parts)
         return Moments.together(self._crew.each(partial(self._convolve, normed, onto, out), self._parts))
 
-    def _norm(self, x: Tensor, mean: Tensor, scale: Tensor, normed: Tensor, layers: range, scratch: Scratch) -> None:
+    def _norm(self, x: Tensor, scale: Tensor, shift: Tensor, normed: Tensor, layers: range, scratch: Scratch) -> None:
         gamma_and_beta = self._responses(self._hidden, layers, self._kinds[self._grid.tiles_in(layers)], scratch)
         source = self._grid.view(x, layers)
-        tiles = torch.sub(source, mean, out=scratch.take("features", *source.shape)).mul_(scale)
+        tiles = torch.addcmul(shift, source, scale, out=scratch.take("features", *source.shape))
         gamma, beta = gamma_and_beta.view(*source.shape[:-1], -1).chunk(2, dim=-1)
         torch.addcmul(beta, tiles, gamma, out=tiles)
         torch.ops.aten.leaky_relu.out(tiles, 0.2, out=self._grid.view(inside(normed), layers))
@@ -121,11 +128,12 @@ def kinds_of_tiles(prompts: Tensor, grid: TileGrid) -> Tensor:
     kinds = torch.full_like(grid.borders, -1)
     if prompts.shape[1] != PROMPT_MAPS:
         return kinds
-    # Two convolutions of 3³ see two voxels beyond the tile.
-    highest, lowest = (
-        sign * F.max_pool3d(sign * prompts, grid.tile + 4, stride=grid.tile, padding=2)[0].flatten(1)
-        for sign in (1, -1)
-    )
+    # Two convolutions of 3³ see two voxels beyond the tile. What lies outside repeats the border, and changes nothing.
+    highest = lowest = F.pad(prompts, (2,) * 6, mode="replicate")[0]
+    for axis in (1, 2, 3):
+        highest = highest.unfold(axis, grid.tile + 4, grid.tile).amax(dim=-1)
+        lowest = lowest.unfold(axis, grid.tile + 4, grid.tile).amin(dim=-1)
+    highest, lowest = highest.flatten(1), lowest.flatten(1)
     for index, value in enumerate(CONSTANTS):
         expected = torch.tensor(value)[:, None]
         constant = ((lowest == expected) & (highest == expected)).all(dim=0)
