@@ -16,8 +16,8 @@ from torch import Tensor
 
 CHUNK = 64
 """Tiles that are worked on at a time."""
-ROWS = 1024
-"""Voxels that are summed at a time, in a core's own cache."""
+CACHED = 2**17
+"""Numbers that are summed at a time, in a core's own cache."""
 EPSILON = 1e-5
 """Of instance norm, as PyTorch has it."""
 
@@ -153,8 +153,9 @@ class Moments(NamedTuple):
         ones = torch.ones(1, len(rows))
         mean = ones @ rows / len(rows)
         squares = torch.zeros_like(mean)
-        centred = torch.empty(min(ROWS, len(rows)), rows.shape[1])
-        for part in rows.split(ROWS):
+        step = min(max(1, CACHED // rows.shape[1]), len(rows))
+        centred = torch.empty(step, rows.shape[1])
+        for part in rows.split(step):
             distances = torch.sub(part, mean, out=centred[: len(part)])
             squares += ones[:, : len(part)] @ distances.mul_(distances)
         return cls(len(rows), mean[0], squares[0])
