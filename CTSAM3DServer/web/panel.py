@@ -103,6 +103,8 @@ def _clicks(workspace: Workspace) -> None:
             size="small",
             color=("click.positive ? 'success' : 'error'",),
             closable=True,
+            model_value=("true",),  # else a chip hides itself, and stays hidden when it stands for the next click
+            update_modelValue="void 0",
             title="Go there; the cross deletes it",
             click=(workspace.go_to_click, "[number]"),
             click_close=(workspace.clicking.remove, "[number]"),

@@ -28,8 +28,6 @@ DENSE_SIDE = 4
 """On grids up to this side weights take longer to read than to multiply with."""
 LEAST_TILED_WIDTH = 64
 """With fewer channels the transforms of minimal filtering cost more than the products."""
-
-
 PART = 4096
 """Voxels whose moments one task finds."""
 
