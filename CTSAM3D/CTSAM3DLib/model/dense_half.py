@@ -36,13 +36,12 @@ class DenseHalf:
     def _respond(self, maps: Tensor, _: Scratch) -> None:
         self._gamma_and_beta = self._scale_and_shift(self._shared_maps(maps).clamp_(min=0))
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
         gamma, beta = self._gamma_and_beta.chunk(2, dim=-1)
         normed = (x - moments.mean).mul_(moments.scale())
         normed = F.leaky_relu_(torch.addcmul(normed, normed, gamma).add_(beta), 0.2)
         convolved = self._conv(normed, self._crew)
         out.copy_(convolved if onto is None else onto + convolved)
-        return Moments.of(convolved.flatten(0, 2))
 
 
 class DenseConv:

@@ -12,7 +12,6 @@ Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -31,7 +30,7 @@ LEAST_TILED_WIDTH = 64
 PART = 4096
 """Voxels whose moments one task finds."""
 
-Task = Callable[[Scratch], Moments | None]
+Task = Callable[[Scratch], None]
 """Something that one thread does, with its own memory for intermediates."""
 
 
@@ -41,8 +40,8 @@ class Half(Protocol):
     def responding(self, prompts: Tensor) -> Sequence[Task]:
         """What there is to do with the prompts (1, maps, z, y, x) alone."""
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
-        """Write to `out` the answer to a volume with these moments, added to `onto` if given; the answer's moments."""
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
+        """Write to `out` the answer to a volume with these moments, added to `onto` if given."""
 
 
 class FastBlock(nn.Module):
@@ -60,17 +59,15 @@ class FastBlock(nn.Module):
 
     def _of_one(self, x: Tensor, prompts: Tensor) -> Tensor:
         tasks: list[Task] = [*self._first.responding(prompts), *self._second.responding(prompts)]
-        tasks += [partial(_moments, rows) for rows in x.flatten(0, 2).split(PART)]
-        found = self._crew.each(lambda task, scratch: task(scratch), tasks)
-        moments = Moments.together([one for one in found if one is not None])
+        self._crew.each(lambda task, scratch: task(scratch), tasks)
         between, out = (self._shared.take(name, *x.shape) for name in ("between halves", "of the block"))
-        moments = self._first(x, moments, None, between)
-        self._second(between, moments, x, out)
+        self._first(x, self._moments(x), None, between)
+        self._second(between, self._moments(between), x, out)
         return out
 
-
-def _moments(rows: Tensor, _: Scratch) -> Moments:
-    return Moments.of(rows)
+    def _moments(self, x: Tensor) -> Moments:
+        parts = x.flatten(0, 2).split(PART)
+        return Moments.together(self._crew.each(lambda rows, _: Moments.of(rows), parts))
 
 
 def fast_half(

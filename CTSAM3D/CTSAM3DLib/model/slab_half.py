@@ -65,9 +65,9 @@ class SlabHalf:
         without_outside(hidden, slab, self._side)
         self._gamma_and_beta[slab] = self._scale_and_shift(hidden)
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
         answering = partial(self._answer, x, moments.mean, moments.scale(), onto, out)
-        return Moments.together(self._crew.each(answering, self._slabs))
+        self._crew.each(answering, self._slabs)
 
     def _answer(
         self,
@@ -78,7 +78,7 @@ class SlabHalf:
         out: Tensor,
         slab: slice,
         scratch: Scratch,
-    ) -> Moments:
+    ) -> None:
         normed = scratch.take("normed", slab.stop - slab.start + 2, *x.shape[1:])
         there = slice(max(slab.start - 1, 0), min(slab.stop + 1, self._side))
         here = normed[there.start - slab.start + 1 :][: there.stop - there.start]
@@ -92,7 +92,6 @@ class SlabHalf:
             out[slab] = convolved
         else:
             torch.add(onto[slab], convolved, out=out[slab])
-        return Moments.of(convolved.flatten(0, 2))
 
 
 def in_slabs(side: int, parts: int) -> list[slice]:

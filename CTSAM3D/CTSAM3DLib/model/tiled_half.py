@@ -63,11 +63,11 @@ class TiledHalf:
         hidden = self._responses.shared(maps[planes.start : planes.stop + 2])
         torch.clamp_min(hidden, 0, out=inside(self._hidden)[planes])
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> Moments:
+    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
         normed = self._shared.padded("normed", self._grid.side, x.shape[-1])
         scale = moments.scale()
         self._crew.each(partial(self._norm, x, scale, -moments.mean * scale, normed), self._parts)
-        return Moments.together(self._crew.each(partial(self._convolve, normed, onto, out), self._parts))
+        self._crew.each(partial(self._convolve, normed, onto, out), self._parts)
 
     def _norm(self, x: Tensor, scale: Tensor, shift: Tensor, normed: Tensor, layers: range, scratch: Scratch) -> None:
         gamma_and_beta = self._responses(self._hidden, layers, self._kinds[self._grid.tiles_in(layers)], scratch)
@@ -77,14 +77,13 @@ class TiledHalf:
         torch.addcmul(beta, tiles, gamma, out=tiles)
         torch.ops.aten.leaky_relu.out(tiles, 0.2, out=self._grid.view(inside(normed), layers))
 
-    def _convolve(self, normed: Tensor, onto: Tensor | None, out: Tensor, layers: range, scratch: Scratch) -> Moments:
+    def _convolve(self, normed: Tensor, onto: Tensor | None, out: Tensor, layers: range, scratch: Scratch) -> None:
         tiles = self._conv(normed, layers, torch.arange(len(layers) * self._grid.along**2), scratch)
         target = self._grid.view(out, layers)
         if onto is None:
             target.copy_(tiles.view(target.shape))
         else:
             torch.add(self._grid.view(onto, layers), tiles.view(target.shape), out=target)
-        return Moments.of(tiles.flatten(0, 3))
 
 
 class Responses:
