@@ -1,7 +1,7 @@
 """Threads that each take a part of a volume through many operations, for processors.
 
 PyTorch shares out every single operation, and its threads wait for one another after each. Operations of this network
-last less than a millisecond, of which the waiting takes a third. A crew's threads meet only where a part needs what
+last less than a millisecond, and waiting takes a fifth of a decode. A crew's threads meet only where a part needs what
 the others made of theirs.
 """
 
