@@ -16,17 +16,17 @@ from torch import Tensor
 
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PromptNorm
-from CTSAM3DLib.model.tiles import Moments, Scratch, volumes_of
+from CTSAM3DLib.model.tiles import Moments, Scratch, cube_in, volumes_of
 
 
 class DenseHalf:
     """A prompt norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
 
     def __init__(self, norm: PromptNorm, weight: Tensor, bias: Tensor | None, side: int, crew: Crew) -> None:
-        self._crew = crew
-        self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side)
-        self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side)
-        self._conv = DenseConv(weight, bias, side, crew.parts_for(weight.numel()))
+        # γ and β of the two halves are made side by side, each by one thread.
+        self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side, crew)
+        self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side, crew)
+        self._conv = DenseConv(weight, bias, side, crew, crew.parts_for(weight.numel()))
         self._gamma_and_beta = torch.empty(0)
 
     def responding(self, prompts: Tensor) -> list[partial[None]]:
@@ -40,33 +40,24 @@ class DenseHalf:
         gamma, beta = self._gamma_and_beta.chunk(2, dim=-1)
         normed = (x - moments.mean).mul_(moments.scale())
         normed = F.leaky_relu_(torch.addcmul(normed, normed, gamma).add_(beta), 0.2)
-        convolved = self._conv(normed, self._crew)
+        convolved = self._conv(normed)
         out.copy_(convolved if onto is None else onto + convolved)
 
 
 class DenseConv:
-    """A convolution of 3³ voxels by products of matrices, on a grid of `side`³ voxels; the columns in so many parts."""
+    """A convolution of 3³ voxels on a grid of `side`³ by products of matrices, whose columns a crew takes in parts."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, side: int, parts: int = 1) -> None:
-        self._side = side
+    def __init__(self, weight: Tensor, bias: Tensor | None, side: int, crew: Crew, parts: int = 1) -> None:
+        self._side, self._crew = side, crew
         matrix = weight.detach().permute(2, 3, 4, 1, 0).flatten(0, 3)
         self._columns = [columns.contiguous() for columns in matrix.tensor_split(parts, dim=1)]
         self._bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-        offsets = [_offsets(torch.arange(size), side + 2) for size in (side, 3)]
-        self._around = (offsets[0][:, None] + offsets[1]).flatten()
+        self._around = (cube_in(side + 2, side)[:, None] + cube_in(side + 2, 3)).flatten()
 
-    def __call__(self, x: Tensor, crew: Crew | None = None) -> Tensor:
-        """The convolution of a volume; where there are several parts, a crew shares them out."""
+    def __call__(self, x: Tensor) -> Tensor:
+        """The convolution of a volume."""
         padded = F.pad(x, (0, 0, 1, 1, 1, 1, 1, 1)).view(-1, x.shape[-1])
         rows = padded[self._around].view(self._side**3, -1)
 
-        def multiply(columns: Tensor, _: Scratch | None = None) -> Tensor:
-            return rows @ columns
-
-        products = [multiply(self._columns[0])] if crew is None else crew.each(multiply, self._columns)
+        products = self._crew.each(lambda columns, _: rows @ columns, self._columns)
         return torch.cat(products, dim=1).add_(self._bias).view(*x.shape[:3], -1)
-
-
-def _offsets(along: Tensor, row: int) -> Tensor:
-    """Voxels of a volume of `row`³ at all combinations of positions along z, y and x."""
-    return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()

@@ -58,7 +58,7 @@ class TiledHalf:
             partial(self._respond, maps, layers) for layers in self._parts if seen[layers.start : layers.stop].any()
         ]
 
-    def _respond(self, maps: Tensor, layers: range, scratch: Scratch) -> None:
+    def _respond(self, maps: Tensor, layers: range, _: Scratch) -> None:
         planes = slice(layers.start * self._grid.tile, layers.stop * self._grid.tile)
         hidden = self._responses.shared(maps[planes.start : planes.stop + 2])
         torch.clamp_min(hidden, 0, out=inside(self._hidden)[planes])

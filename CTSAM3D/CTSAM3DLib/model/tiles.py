@@ -117,8 +117,13 @@ class TileGrid:
     @cached_property
     def _around(self) -> Tensor:
         """The voxels of a slab from a tile's first on."""
-        row, along = self.side + 2, torch.arange(self.tile + 2)
-        return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()
+        return cube_in(self.side + 2, self.tile + 2)
+
+
+def cube_in(row: int, side: int) -> Tensor:
+    """The numbers of the voxels of a cube of `side`³ at the first corner of a volume whose lines have `row` voxels."""
+    along = torch.arange(side)
+    return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()
 
 
 def volumes_of(features: Tensor) -> list[Tensor]:
