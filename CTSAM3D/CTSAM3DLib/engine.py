@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,7 +26,7 @@ from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import TrainedModel
 from CTSAM3DLib.model.cuda_graphs import FastOnCuda
 from CTSAM3DLib.model.execution import TOLERANCE, Execution, FastOnCpu
-from CTSAM3DLib.model.fast_block import prepared_weights
+from CTSAM3DLib.model.fast_block import prepared_numbers
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ WARM_BATCHES = 4
 """Growth asks for up to so many patches at once."""
 PLAIN_VARIABLE = "CTSAM3D_PLAIN"
 """Environment variable; set to 1, every engine executes its network plainly."""
+THINKING_S = 0.3
+"""So long nothing is asked before what is expected next is prepared; until then an answer is laid out and shown."""
 SCRATCH = 64 * 2**20
 """Bytes that convolutions take for themselves, whatever the widths."""
 SAFETY = 1.2
@@ -56,9 +59,11 @@ class Engine:
         self._plain = plain or os.environ.get(PLAIN_VARIABLE) == "1"
         self._layout = torch.contiguous_format if self._plain else torch.channels_last_3d
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
+        self._asked = threading.Event()
         self._run(lambda: self._start(device))
         # In the background, while the CT is read.
         self._thread.submit(self._warm_up)
+        self.expect(lambda: np.zeros((3, 64, 64, 64), np.float32))
 
     @property
     def device(self) -> str:
@@ -99,11 +104,24 @@ class Engine:
         """A heat map in each neighbour (HU) of where the structure masked (0..255) in its patch (HU) goes on."""
         return self._run(lambda: self._in_batches(self._propose, list(zip(patches, masks, neighbours, strict=True))))
 
+    def expect(self, prompts: Callable[[], NDArray[np.float32]]) -> None:
+        """Say which prompts (3, 64, 64, 64) will be asked next, but for a click or so; returns at once.
+
+        Where it shortens that decode, what depends on prompts alone is made as soon as nothing has been asked for
+        `THINKING_S`, and for no longer than nothing is asked or expected instead. It changes no answer.
+        """
+        if isinstance(self._network, FastOnCpu) and self._network.foresees:
+            self._asked.set()
+            self._asked = threading.Event()
+            self._thread.submit(self._expect, self._network, prompts, self._asked)
+
     def close(self) -> None:
         """End the thread; the engine cannot be used afterwards."""
+        self._asked.set()
         self._thread.shutdown()
 
     def _run(self, work: Callable[[], Answer]) -> Answer:
+        self._asked.set()
         return self._thread.submit(work).result()
 
     # What follows runs on the engine's own thread.
@@ -159,6 +177,11 @@ class Engine:
             for batch in range(2, WARM_BATCHES + 1):
                 self._trial(batch)
 
+    def _expect(self, network: FastOnCpu, prompts: Callable[[], NDArray[np.float32]], asked: threading.Event) -> None:
+        if not asked.wait(THINKING_S):
+            expected = torch.from_numpy(prompts())[None]
+            self._on_device(lambda: network.expect(expected, asked.is_set))
+
     def _on_device(self, work: Callable[[], Answer]) -> Answer:
         with (
             torch.inference_mode(),
@@ -206,12 +229,12 @@ class Engine:
 
     def _decode(self, batch: list[tuple[Features, NDArray[np.float32]]]) -> list[tuple[NDArray[np.uint8], float]]:
         by_level = zip(*(features for features, _ in batch), strict=True)
-        levels = [torch.cat([level.to(self._device) for level in same]) for same in by_level]
-        prompts = torch.stack([torch.from_numpy(prompts) for _, prompts in batch]).to(self._device)
+        levels = [_together([level.to(self._device) for level in same]) for same in by_level]
+        prompts = _together([torch.from_numpy(prompts)[None] for _, prompts in batch]).to(self._device)
         if self._device.type == "cuda":  # the CPU's fast decoder reads them map by map
             prompts = prompts.contiguous(memory_format=self._layout)
         probability, quality = self._network.decode(levels, prompts)
-        rounded = (probability[:, 0].float() * 255).round().to(torch.uint8).cpu().numpy()
+        rounded = probability[:, 0].float().mul(255).round_().to(torch.uint8).cpu().numpy()
         return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))
 
     def _propose(
@@ -232,8 +255,13 @@ def memory_forecast(model: TrainedModel, batch: int) -> int:
     for index, side in enumerate((2, 4, 8, 16, 32)):
         width = (config.upscaled_widths[index - 1] if index else config.level_widths[-1]) + skips[index]
         voxels_times_channels += side**3 * (6 * width + 2 * config.prompt_widths[index])
-        weights += prepared_weights(width, config.prompt_widths[index], side)
+        weights += prepared_numbers(width, config.prompt_widths[index], side)
     return int(SAFETY * (4 * (weights + batch * voxels_times_channels) + SCRATCH))
+
+
+def _together(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A batch; that of a single tensor is the tensor itself, for a copy would take a hundredth of a small decode."""
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _chosen_device(name: str | None) -> torch.device:

@@ -12,6 +12,7 @@ import struct
 import threading
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +135,8 @@ class Session:
         for count in range(known + 1, len(clicks) + 1):
             state = yield from _Step(self, clicks[:count], reach).run(state)
             self._remember(prefixes[count - 1], reach, state)
+        if state.clicked:  # where the next click is likely to be answered
+            self.engine.expect(partial(_Step(self, clicks, reach).prompts, state.canvas, state.clicked[-1]))
         yield Turn(state)
 
     def result(self, clicks: tuple[Click, ...], reach: Reach, state: State, final: bool) -> Result:
@@ -244,10 +247,10 @@ class _Step:
         self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
     ) -> list[tuple[NDArray[np.uint8], float]]:
         features = [self._session.features(start) for start in starts]
-        prompts = [self._prompts(canvas, start, point) for start, point in zip(starts, points, strict=True)]
+        prompts = [self.prompts(canvas, start, point) for start, point in zip(starts, points, strict=True)]
         return self._session.engine.decode(features, prompts)
 
-    def _prompts(self, canvas: Canvas, start: Start, point: Start | None) -> NDArray[np.float32]:
+    def prompts(self, canvas: Canvas, start: Start, point: Start | None = None) -> NDArray[np.float32]:
         """[previous mask, positive, negative] of a patch: the canvas, a proposed point, and the user's clicks in it."""
         corner_xyz = np.array(start[::-1])
         points = [] if point is None else [np.array(point[::-1]) - corner_xyz]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Annotated
@@ -24,7 +25,7 @@ from rich.table import Table
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.grid import PATCH, TileSampler
 from CTSAM3DLib.model_info import ModelInfo
-from CTSAM3DLib.mrml.predictor import SegmentPredictor, Target, Written
+from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
 from CTSAM3DLib.prediction import PredictionWorker
 from CTSAM3DLib.session import Session
@@ -59,7 +60,7 @@ class BallNetwork:
 
     def __init__(self, spacing: float) -> None:
         info = ModelInfo("ball", (-1000.0, 1000.0), spacing, cross_patch=False)
-        self.model = SimpleNamespace(info=info, file_hash="0" * 64)
+        self.model, self.execution = SimpleNamespace(info=info, file_hash="0" * 64), "none"
         axis = np.arange(PATCH) - (PATCH - 1) / 2
         radii = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2)
         self._ball = np.clip(128 + 60 * (PATCH / 2 - 2 - radii), 0, 255).astype(np.uint8)
@@ -69,6 +70,9 @@ class BallNetwork:
 
     def decode(self, features: list, prompts: list) -> list[tuple[np.ndarray, float]]:
         return [(self._ball, 1.0) for _ in prompts]
+
+    def expect(self, prompts: Callable[[], np.ndarray]) -> None:
+        pass
 
     def open(self, volume: Volume) -> Session:
         return Session(self, TileSampler(volume, self.model.info.spacing), volume.geometry)
@@ -114,6 +118,8 @@ def measure(scene, volume, patch_mm: float) -> Wait:
                 worker.wait(60)
                 came = time.perf_counter()
                 events = predictor.poll()
+                if failed := [event for event in events if isinstance(event, Failed)]:
+                    raise SystemExit(f"A click was not answered: {failed[0].error}")
             done = time.perf_counter()
             rows.append((asked - begun, came - asked, done - came, done - begun, time.process_time() - busy))
             masked = np.count_nonzero(events[-1].result.cropped[0])

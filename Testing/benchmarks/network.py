@@ -3,9 +3,11 @@
     python -m Testing.benchmarks.network [--model ctsam3d | ctsam3d-small] [--weights FILE] [--json]
 
 Prompts are those of a session on a real CT: a first click, a later click with the soft previous mask, and neighbours
-that growth prompts. How fast an answer is depends on where prompts vary. The paper's network has no published weights:
-`Testing.benchmarks.trained_like` makes some that give masks, though unsure ones, which vary nearly everywhere. So it is
-also asked with the previous mask of the bundled model, which was trained longer and is surer of itself.
+that growth prompts. How fast an answer is depends on where prompts vary, and on what is known from before; so each
+question comes after the one that precedes it in a session, either at once or after a pause, in which an engine makes
+ready for the click that it expects. The paper's network has no published weights: `Testing.benchmarks.trained_like`
+makes some that give masks, though unsure ones, which vary nearly everywhere. So it is also asked with the previous
+masks of the bundled model, which was trained longer and is surer of itself.
 """
 
 import json
@@ -43,6 +45,10 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIVER = 5
 OFFSETS_MM = ((0.0, 0.0, 0.0), (8.0, 4.0, 0.0), (-8.0, 0.0, 6.0))
 """Where the clicks lie from the voxel deepest in the liver."""
+FROM_ENDS_MM = 48.0
+"""How far that voxel is from the first and the last slice, so that patches are centred on it."""
+PAUSE_S = 1.0
+"""From one click to the next, for a user who looks at the mask."""
 STRUCTURE_PATCHES = 27
 """The clicked patch and its 26 neighbours, all of which the paper decodes."""
 MIB = 2**20
@@ -110,7 +116,7 @@ def model_of(name: str, weights: str | None) -> TrainedModel:
 
 
 def liver() -> tuple[Volume, list[Click]]:
-    """A CT, and clicks around the voxel that lies deepest in its liver."""
+    """A CT, and clicks around the voxel that lies deepest in its liver, some way from the ends of the CT."""
     if (DATA / "ct" / "torso-3mm.nii.gz").is_file():
         volume = Volume.read(DATA / "ct" / "torso-3mm.nii.gz")
         labels = Volume.read(DATA / "label" / "torso-3mm.nii.gz").array
@@ -120,19 +126,31 @@ def liver() -> tuple[Volume, list[Click]]:
         phantom = torso()
         volume, labels = phantom.ct, phantom.labels
     depth = edt.edt((labels == LIVER).astype(np.uint8), black_border=True)
+    ends = round(FROM_ENDS_MM / volume.geometry.spacing[2])
+    depth[:ends] = depth[-ends:] = 0
     z, y, x = np.unravel_index(int(depth.argmax()), depth.shape)
     deepest = volume.geometry.to_lps([[float(x), float(y), float(z)]])[0]
     return volume, [Click(tuple(float(v) for v in deepest + np.array(offset))) for offset in OFFSETS_MM]
 
 
-Question = Callable[[Engine], object]
+@dataclass(frozen=True)
+class Question:
+    """What is asked of an engine, and what came before, which is not timed."""
+
+    ask: Callable[[Engine], object]
+    before: Callable[[Engine], object] = lambda engine: None
+
+
+Decode = tuple[list, list]
+"""Features and prompts."""
 
 
 def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, Question]:
     """What a session asks of an engine, by name: with the prompts of a session of this very model."""
     recorder = Recorder(engine)
     session = Segmenter(recorder).open(volume)  # type: ignore[arg-type]
-    result = session.segment(clicks, reach="patch")
+    for count in range(1, len(clicks) + 1):
+        result = session.segment(clicks[:count], reach="patch")
     (z, y, x), first, later = result.patches[0].start, recorder.decoded[0], recorder.decoded[-1]
     patch = session.source.patch((z, y, x))
     around = [(z, y, x + STRIDE), (z, y, x - STRIDE), (z, y + STRIDE, x), (z, y - STRIDE, x)]
@@ -142,19 +160,40 @@ def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, 
         overlap[0] = result.canvas.read(start).astype(np.float32) / 255
     neighbours = [session.features(start) for start in around], overlaps
     mask = result.canvas.read((z, y, x))
-    found: dict[str, Question] = {
-        "encode": lambda e: e.encode(patch),
-        "first click": lambda e: e.decode(*first),
-        "later click": lambda e: e.decode(*later),
-        "4 neighbours": lambda e: e.decode(*neighbours),
-        "propose": lambda e: e.propose([patch], [mask], [patch]),
+    found = {
+        "encode": Question(lambda e: e.encode(patch)),
+        "first click": after(later, first),  # that of another structure
+        **_later_clicks("later click", recorder.decoded, recorder.expected),
+        "4 neighbours": after(first, neighbours),
+        "propose": Question(lambda e: e.propose([patch], [mask], [patch])),
     }
     if engine.model.info.name == "ctsam3d":
+        found["first click, CT just opened"] = after(later, first, np.zeros_like(first[1][0]))
         bundled = Recorder(Engine(load_model(), "cpu"))
-        Segmenter(bundled).open(volume).segment(clicks, reach="patch")  # type: ignore[arg-type]
-        sure = later[0], bundled.decoded[-1][1]
-        found["later click, surer mask"] = lambda e: e.decode(*sure)
+        session = Segmenter(bundled).open(volume)  # type: ignore[arg-type]
+        for count in range(1, len(clicks) + 1):
+            session.segment(clicks[:count], reach="patch")
+        surer = [(first[0], prompts) for _, prompts in bundled.decoded]
+        found |= _later_clicks("later click, surer mask", surer, bundled.expected)
     return found
+
+
+def _later_clicks(name: str, decodes: list[Decode], expected: list[np.ndarray]) -> dict[str, Question]:
+    """The last click after the one before it, at once and after a pause."""
+    *_, before, last = decodes
+    return {name: after(before, last), f"{name}, after a pause": after(before, last, expected[-2])}
+
+
+def after(known: Decode, asked: Decode, expected: np.ndarray | None = None) -> Question:
+    """A decode after another: at once, or after a pause for which prompts were expected."""
+
+    def before(engine: Engine) -> None:
+        engine.decode(*known)
+        if expected is not None:
+            engine.expect(lambda: expected)
+            time.sleep(PAUSE_S)
+
+    return Question(lambda engine: engine.decode(*asked), before)
 
 
 class Recorder:
@@ -164,7 +203,11 @@ class Recorder:
         self.model, self.execution = engine.model, engine.execution
         self.encode, self.propose = engine.encode, engine.propose
         self.decoded: list[tuple[list, list]] = []
+        self.expected: list[np.ndarray] = []
         self._engine = engine
+
+    def expect(self, prompts):
+        self.expected.append(prompts())
 
     def decode(self, features, prompts):
         self.decoded.append((list(features), list(prompts)))
@@ -176,8 +219,9 @@ def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: 
     answers: dict[str, object] = {}
     for _ in range(repeats + 1):  # in turns, so that both meet the same disturbances; the first time is a warm-up
         for kind, answering in (("plain", plain), ("engine", engine)):
+            question.before(answering)
             wall, processor = time.perf_counter(), time.process_time()
-            answers[kind] = question(answering)
+            answers[kind] = question.ask(answering)
             if answering.device.startswith("cuda"):
                 torch.cuda.synchronize(answering.device)
             took = time.perf_counter() - wall, time.process_time() - processor
@@ -188,7 +232,7 @@ def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: 
         best["engine"][0],
         best["plain"][1],
         best["engine"][1],
-        multiplications(plain.model.network, lambda: question(plain)) / 1e9,
+        multiplications(plain.model.network, lambda: question.ask(plain)) / 1e9,
     )
     if "click" in name or "neighbours" in name:
         expected, given = ([p for p, _ in answers[kind]] for kind in ("plain", "engine"))

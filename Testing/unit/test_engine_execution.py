@@ -4,6 +4,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +107,60 @@ def test_what_disagrees_at_the_start_is_not_used(monkeypatch, caplog):
     engine.close()
     assert engine.execution == "cpu float32 plain"
     assert "using plain execution" in caplog.text
+
+
+class Foreseeing(FastOnCpu):
+    """Notes what it makes ahead, and goes on with it until it has to stop."""
+
+    foresees = True
+    known: list[np.ndarray]
+    began: threading.Event
+
+    def expect(self, prompts, stop):
+        self.known.append(prompts[0].numpy())
+        self.began.set()
+        while not stop():
+            time.sleep(0.001)
+
+
+@pytest.fixture
+def foreseeing(monkeypatch):
+    monkeypatch.setattr(Foreseeing, "known", [], raising=False)
+    monkeypatch.setattr(Foreseeing, "began", threading.Event(), raising=False)
+    monkeypatch.setattr(engine_module, "FastOnCpu", Foreseeing)
+    engine = Engine(load_model(), "cpu")
+    yield engine
+    engine.close()
+
+
+@pytest.mark.usefixtures("foreseeing")
+def test_at_the_start_a_first_click_is_expected():
+    assert Foreseeing.began.wait(30)
+    assert Foreseeing.known[0].shape == (3, 64, 64, 64)
+    assert not Foreseeing.known[0].any()
+
+
+def test_what_is_expected_is_made_ahead_until_something_is_asked(foreseeing):
+    prompts = np.random.default_rng(0).random((3, 64, 64, 64), np.float32)
+    foreseeing.encode(np.zeros((64, 64, 64), np.int16))
+    Foreseeing.began.clear()
+    foreseeing.expect(lambda: prompts)
+    assert Foreseeing.began.wait(30)
+    assert np.array_equal(Foreseeing.known[-1], prompts)
+    foreseeing.encode(np.zeros((64, 64, 64), np.int16))  # would wait for ever, did it not stop
+
+
+def test_what_is_expected_waits_for_a_pause(foreseeing, monkeypatch):
+    patch, prompts = np.zeros((64, 64, 64), np.int16), np.zeros((3, 64, 64, 64), np.float32)
+    features = foreseeing.encode(patch)
+    Foreseeing.known.clear()
+    monkeypatch.setattr(engine_module, "THINKING_S", 3600)
+    foreseeing.expect(lambda: prompts)
+    foreseeing.decode([features], [prompts])
+    foreseeing.expect(lambda: prompts)
+    foreseeing.expect(lambda: prompts)
+    foreseeing.close()
+    assert not Foreseeing.known
 
 
 def test_graphs_are_recorded_once_for_each_shape():

@@ -1,16 +1,20 @@
 """The decoder's fast form gives the plain form's numbers on real and made-up prompts."""
 
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib.model import build
+from CTSAM3DLib.model.configs import PAPER, SMALL
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PromptBlock, interpolated
 from CTSAM3DLib.model.execution import FastOnCpu
 from CTSAM3DLib.model.fast_block import FastBlock
 from CTSAM3DLib.model.network import CTSAM3D
-from CTSAM3DLib.model.tiled_half import kinds_of_tiles
+from CTSAM3DLib.model.responses import Responses, kinds_of_tiles
 from CTSAM3DLib.model.tiles import Scratch, TileGrid
 from CTSAM3DLib.prompts import click_maps
 
@@ -19,6 +23,8 @@ def prompts_of(kind: str) -> torch.Tensor:
     """[previous, positive, negative], (1, 3, 64, 64, 64), as a session gives them."""
     if kind == "noise":
         return torch.rand(1, 3, 64, 64, 64, generator=torch.Generator().manual_seed(0))
+    if kind == "nothing":
+        return torch.zeros(1, 3, 64, 64, 64)
     clicks = [(20, 30, 40), (50, 30, 2)], [1, 0]
     away = np.sqrt(((np.indices((64, 64, 64)) - [[[[30]]], [[[44]]], [[[26]]]]) ** 2).sum(axis=0))
     ball = np.maximum(np.rint(255 / (1 + np.exp(2 * (away - 14)))), 1)
@@ -28,13 +34,17 @@ def prompts_of(kind: str) -> torch.Tensor:
     return torch.from_numpy(np.stack(maps))[None]
 
 
-KINDS = ("first click", "later click", "neighbour", "noise")
+KINDS = ("nothing", "first click", "later click", "neighbour", "noise")
 
 
-@pytest.fixture(scope="module", params=["ctsam3d", "ctsam3d-small"])
+THIN = replace(SMALL, level_widths=(16, 24, 16, 16), upscaled_widths=(16, 16, 16, 10, 16))
+"""So few channels that no grid is cut into tiles."""
+
+
+@pytest.fixture(scope="module", params=[PAPER, SMALL, THIN], ids=["ctsam3d", "ctsam3d-small", "thin"])
 def network(request) -> CTSAM3D:
     torch.manual_seed(0)
-    return build(request.param).eval()
+    return CTSAM3D(request.param).eval()
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +89,51 @@ def test_patches_of_a_batch_are_those_alone(fast, levels):
         torch.testing.assert_close(quality[0], qualities[index], rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("before", KINDS)
 @torch.inference_mode()
-def test_an_answer_does_not_depend_on_what_was_asked_before(fast, levels):
-    """Memory is used again, but nothing of an earlier patch stays in it."""
-    first, noise = prompts_of("later click"), prompts_of("noise")
-    expected = fast.decode(levels, first)[0]
-    fast.decode(levels, noise)
-    assert torch.equal(fast.decode(levels, first)[0], expected)
+def test_an_answer_does_not_depend_on_what_was_asked_before(network, fast, levels, before):
+    """Memory is used again and scales and shifts are kept, but nothing of an earlier patch changes another's answer."""
+    expected = FastOnCpu(network).decode(levels, prompts_of("later click"))
+    fast.decode(levels, prompts_of(before))
+    given = fast.decode(levels, prompts_of("later click"))
+    assert torch.equal(given[0], expected[0])
+    assert torch.equal(given[1], expected[1])
+
+
+@pytest.mark.parametrize("checks", [0, 1, 3, 7, 20, 10**6])
+@torch.inference_mode()
+def test_what_is_made_ahead_changes_no_answer(fast, levels, checks):
+    """However far it came: it is stopped when it has asked so many times whether it should."""
+    expected = fast.decode(levels, prompts_of("later click"))[0]
+    fast.decode(levels, prompts_of("noise"))
+    asked = itertools.count()
+    fast.expect(prompts_of("neighbour"), lambda: next(asked) >= checks)
+    assert torch.equal(fast.decode(levels, prompts_of("later click"))[0], expected)
+
+
+@torch.inference_mode()
+def test_what_is_made_ahead_need_not_be_made_again(network, fast, levels, monkeypatch):
+    compute, computed = Responses._compute, []
+
+    def counted(self: Responses, numbers: torch.Tensor, scratch: Scratch) -> None:
+        computed.append(len(numbers))
+        compute(self, numbers, scratch)
+
+    def tiles_of(work: Callable[[], object]) -> int:
+        computed.clear()
+        work()
+        return sum(computed)
+
+    monkeypatch.setattr(Responses, "_compute", counted)
+    prompts, without_click = prompts_of("later click"), prompts_of("later click")
+    without_click[:, 2] = 0
+    fast.decode(levels, prompts_of("noise"))
+    ahead = tiles_of(lambda: fast.expect(without_click, lambda: False))
+    assert fast.foresees == (network.config is PAPER) == (ahead > 0)
+    near_click = tiles_of(lambda: fast.decode(levels, prompts))
+    if fast.foresees:
+        assert 0 < near_click < ahead / 2
+    assert tiles_of(lambda: fast.decode(levels, prompts)) == 0
 
 
 @pytest.mark.parametrize("side", [8, 16, 32])
@@ -101,7 +149,12 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
     expected = block(x, maps)
     crew = Crew()
     fast = FastBlock(block, side, crew, Scratch())
-    torch.testing.assert_close(crew.lead(lambda: fast(x, maps)), expected, rtol=1e-4, atol=1e-3)
+
+    def answer() -> torch.Tensor:
+        fast.meet(maps)
+        return fast(x, maps)
+
+    torch.testing.assert_close(crew.lead(answer), expected, rtol=1e-4, atol=1e-3)
 
 
 def test_where_responses_are_computed():

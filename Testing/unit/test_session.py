@@ -190,6 +190,28 @@ def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube
     assert len(looked_at) > 4
 
 
+def test_the_next_click_is_expected_where_the_last_was_answered(tube, monkeypatch):
+    """What the engine is told to expect is what the next decode asks, but for the new click."""
+    engine = Engine(threshold_model(), "cpu")
+    expected, decoded = [], []
+    monkeypatch.setattr(engine, "expect", lambda prompts: expected.append(prompts()))
+    decode = engine.decode
+    monkeypatch.setattr(
+        engine, "decode", lambda features, prompts: decoded.append(prompts) or decode(features, prompts)
+    )
+    session = Segmenter(engine).open(tube)
+    clicks = [click_at(tube, 60, 46, 36), click_at(tube, 70, 46, 36, False)]
+    session.segment(clicks[:1], reach="neighbours")
+    decoded.clear()
+    session.segment(clicks, reach="neighbours")
+    engine.close()
+    (previous, positive, _), (now, positive_now, negative_now) = expected[0], decoded[0][0]
+    assert previous.any()
+    assert np.array_equal(previous, now)
+    assert np.array_equal(positive, positive_now)
+    assert negative_now.any()
+
+
 def test_growth_stops_at_the_patch_budget(segmenter, tube, monkeypatch):
     monkeypatch.setattr("CTSAM3DLib.session.MOST_PATCHES", 2)
     result = segmenter.open(tube).segment([click_at(tube, 60, 46, 36)])

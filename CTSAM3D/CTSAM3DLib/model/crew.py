@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
@@ -32,6 +32,7 @@ class Crew:
     def __init__(self) -> None:
         self.size = torch.get_num_threads()
         self._own = threading.local()
+        self._begun: list[Future[None]] = []
         self._leader = ThreadPoolExecutor(1, "ctsam3d-crew-leader", self._join)
         self._helpers = ThreadPoolExecutor(max(1, self.size - 1), "ctsam3d-crew", self._join)
         everyone = threading.Barrier(self.size)
@@ -42,11 +43,15 @@ class Crew:
         torch.set_num_threads(self.size)
 
     def lead(self, work: Callable[[], Answer]) -> Answer:
-        """What `work` makes of `each` and other operations."""
+        """What `work` makes of `each`, `begin` and other operations."""
 
         def led() -> Answer:
-            with torch.inference_mode():
-                return work()
+            try:
+                with torch.inference_mode():
+                    return work()
+            finally:  # helpers must not go on with what was begun while the next work uses the same memory
+                _end(self._begun)
+                self._begun.clear()
 
         return self._leader.submit(led).result()
 
@@ -60,6 +65,18 @@ class Crew:
         Parts must not write to the same memory. That of a thread is used again for its next part. What a part raises is
         raised when all threads have ended.
         """
+        return self._begin(work, parts, min(self.size, len(parts)) - 1)()
+
+    def begin(self, work: Callable[[Part, Scratch], Answer], parts: Sequence[Part]) -> Callable[[], list[Answer]]:
+        """Let the helpers begin with the parts, whenever they have nothing else to do; a call of the result is `each`.
+
+        It must be called before that of anything begun later.
+        """
+        return self._begin(work, parts, min(self.size - 1, len(parts)))
+
+    def _begin(
+        self, work: Callable[[Part, Scratch], Answer], parts: Sequence[Part], helpers: int
+    ) -> Callable[[], list[Answer]]:
         answers: dict[int, Answer] = {}
         remaining = iter(enumerate(parts))  # `next` is a single step, so that no part is taken twice
 
@@ -68,16 +85,28 @@ class Crew:
                 for index, part in remaining:
                     answers[index] = work(part, self._own.scratch)
 
-        helping = [self._helpers.submit(take_parts) for _ in range(min(self.size, len(parts)) - 1)]
-        try:
-            take_parts()
-        finally:
-            wait(helping)
-        for helper in helping:
-            helper.result()
-        return [answers[index] for index in range(len(parts))]
+        helping = [self._helpers.submit(take_parts) for _ in range(helpers)]
+        self._begun.extend(helping)
+
+        def finish() -> list[Answer]:
+            try:
+                take_parts()
+            finally:
+                ended = _end(helping)
+            for helper in ended:
+                helper.result()
+            return [answers[index] for index in range(len(parts))]
+
+        return finish
 
     def _join(self) -> None:
         torch.get_num_threads()  # at first use PyTorch gives a thread the number of all, and would forget its own
         torch.set_num_threads(1)
         self._own.scratch = Scratch()
+
+
+def _end(helping: Sequence[Future[None]]) -> list[Future[None]]:
+    """Wait for helpers that have begun, and tell those off that have not; those that had."""
+    begun = [helper for helper in helping if not helper.cancel()]
+    wait(begun)
+    return begun

@@ -27,14 +27,16 @@ class DenseHalf:
         self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side, crew)
         self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side, crew)
         self._conv = DenseConv(weight, bias, side, crew, crew.parts_for(weight.numel()))
-        self._gamma_and_beta = torch.empty(0)
+        self._gamma_and_beta, self._prompts = torch.empty(0), torch.empty(0)
 
-    def responding(self, prompts: Tensor) -> list[partial[None]]:
-        """γ and β."""
-        return [partial(self._respond, volumes_of(prompts)[0])]
+    def responding(self, prompts: Tensor) -> list[list[partial[None]]]:
+        """γ and β, in one round, unless they are those of the prompts before."""
+        return [] if torch.equal(prompts, self._prompts) else [[partial(self._respond, prompts)]]
 
-    def _respond(self, maps: Tensor, _: Scratch) -> None:
+    def _respond(self, prompts: Tensor, _: Scratch) -> None:
+        (maps,) = volumes_of(prompts)
         self._gamma_and_beta = self._scale_and_shift(self._shared_maps(maps).clamp_(min=0))
+        self._prompts = prompts
 
     def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
         gamma, beta = self._gamma_and_beta.chunk(2, dim=-1)

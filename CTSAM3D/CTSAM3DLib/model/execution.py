@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -51,6 +52,16 @@ class FastOnCpu:
         self.propose = twin.propose
         decoder = network.decoder
         self._decoder = FastDecoder(decoder) if isinstance(decoder, PromptDecoder) else twin.decoder
+
+    @property
+    def foresees(self) -> bool:
+        """Whether `expect` makes anything."""
+        return isinstance(self._decoder, FastDecoder) and self._decoder.foresees
+
+    def expect(self, prompts: Tensor, stop: Callable[[], bool]) -> None:
+        """Make ahead what a decode with prompts (1, 3, 64, 64, 64) like these will need, until `stop` says so."""
+        if isinstance(self._decoder, FastDecoder) and self._decoder.foresees:
+            self._decoder.respond_ahead(prompts, stop)
 
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """As `CTSAM3D.decode`."""

@@ -8,6 +8,8 @@ Volumes are (z, y, x, channel), contiguous float32 on the CPU, one patch at a ti
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import torch
@@ -29,9 +31,10 @@ class FastDecoder(PromptDecoder):
         self.__dict__.update({name: value for name, value in plain.__dict__.items() if not name.startswith("_")})
         crew, shared = Crew(), Scratch()
         self._crew = crew
-        self.blocks = nn.ModuleList(
+        self._fast_blocks = [
             FastBlock(cast(PromptBlock, block), 2 << index, crew, shared) for index, block in enumerate(plain.blocks)
-        )
+        ]
+        self.blocks = nn.ModuleList(self._fast_blocks)
         upscales = [FastUpscale(cast(Upscale, upscale), crew, shared) for upscale in plain.upscales]
         self.upscales = nn.ModuleList(upscales)
         self.quality_head = plain.quality_head
@@ -41,10 +44,38 @@ class FastDecoder(PromptDecoder):
             self._head = FastHead(upscales[-1], plain.mask_head, crew)
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        return self._crew.lead(lambda: PromptDecoder.forward(self, levels, prompts))
+        answer = partial(PromptDecoder.forward, self)
+        answers = [
+            self._crew.lead(partial(answer, [level[patch : patch + 1] for level in levels], prompts[patch : patch + 1]))
+            for patch in range(len(prompts))
+        ]
+        logits, qualities = zip(*answers, strict=True)
+        return torch.cat(logits), torch.cat(qualities)
+
+    @property
+    def foresees(self) -> bool:
+        """Whether something can be made ahead; with guidance every click changes all the maps."""
+        return not self.fine
+
+    def respond_ahead(self, prompts: Tensor, stop: Callable[[], bool]) -> None:
+        """Make what depends on prompts alone, so that a decode with much the same prompts (1, 3, 64³) finds it there.
+
+        It takes as long as it takes, or until `stop` says so; a decode makes whatever is left.
+        """
+
+        def respond() -> None:
+            for block, maps in zip(reversed(self._fast_blocks), reversed(self._resized(prompts)), strict=True):
+                block.respond_ahead(maps, stop)  # the largest first
+
+        self._crew.lead(respond)
 
     def with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
         return maps_with_guidance(image, vectors, prompts, self._resized, self._crew)
+
+    def _climbed(self, levels: list[Tensor], maps: list[Tensor]) -> Tensor:
+        for block, prompts in zip(self._fast_blocks, maps, strict=True):
+            block.meet(prompts)  # so that helpers work on fine grids where coarse ones do not need them
+        return super()._climbed(levels, maps)
 
     def _read_off_fine(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
         logits = [

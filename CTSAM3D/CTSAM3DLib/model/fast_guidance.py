@@ -21,6 +21,8 @@ def maps_with_guidance(
 ) -> tuple[list[Tensor], Tensor]:
     """As `PromptDecoder.with_guidance`; to be called by what the crew leads."""
     there = prompts.flatten(2).amax(dim=(0, 2)).nonzero()[:, 0]
+    if not len(there):
+        there = torch.arange(prompts.shape[1])
     given = prompts if len(there) == prompts.shape[1] else prompts[:, there]
 
     def of_all(maps: Tensor) -> Tensor:

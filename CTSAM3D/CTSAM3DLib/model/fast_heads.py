@@ -18,7 +18,7 @@ from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PROMPT_MAPS, FineHead, Upscale
 from CTSAM3DLib.model.folding import unshuffled
 from CTSAM3DLib.model.slab_half import SlabConv, in_slabs, without_outside
-from CTSAM3DLib.model.tiles import Scratch, each_volume, inside, volumes_of
+from CTSAM3DLib.model.tiles import Scratch, features_of, inside, volumes_of
 
 UPSCALED = 512
 """Voxels that are upscaled at a time; what becomes of so many stays in a core's own cache."""
@@ -37,7 +37,8 @@ class FastUpscale(nn.Module):
         assert isinstance(norm, nn.LayerNorm)
         assert convolution.bias is not None
         self.width = convolution.out_channels
-        self._gain, self._shift, self._epsilon = norm.weight.detach(), norm.bias.detach(), norm.eps
+        self._epsilon = norm.eps
+        self._gain, self._shift = norm.weight.detach().repeat(8), norm.bias.detach().repeat(8)
         # (channel, new channel, z, y, x) to (channel, z, y, x and new channel)
         matrix = convolution.weight.detach().double().permute(0, 2, 3, 4, 1)
         bias = convolution.bias.detach().double()
@@ -45,10 +46,9 @@ class FastUpscale(nn.Module):
         self._bias = (bias - bias.mean()).repeat(8).float()
         self._crew, self._shared = crew, shared
 
-    def forward(self, x: Tensor) -> Tensor:
-        return each_volume(x, lambda volume, _: self._of_one(volume))
-
-    def _of_one(self, x: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
+        """(1, channel, z, y, x), as the `Upscale` takes and gives them."""
+        (x,) = volumes_of(features)
         side = len(x)
         out = self._shared.take("upscaled", side, 2, side, 2, side, 2, self.width)
 
@@ -58,7 +58,7 @@ class FastUpscale(nn.Module):
                 out[plane, :, lines].copy_(eighths.permute(2, 0, 3, 1, 4, 5))
 
         self._crew.each(upscale, in_slabs(side, self._crew.parts_for(out.numel())))
-        return out.view(2 * side, 2 * side, 2 * side, self.width)
+        return features_of([out.view(2 * side, 2 * side, 2 * side, self.width)])
 
     def upscaled(self, voxels: Tensor, scratch: Scratch) -> Tensor:
         """Voxels (..., channel) to their eighths (voxel, z, y, x and new channel), in scratch memory."""
@@ -68,8 +68,8 @@ class FastUpscale(nn.Module):
         eighths = upscaled.view(-1, self.width)
         length = torch.linalg.vector_norm(eighths, dim=1, keepdim=True)
         eighths.mul_((length.square_().div_(self.width).add_(self._epsilon)).rsqrt_())
-        torch.addcmul(self._shift, eighths, self._gain, out=eighths)
-        torch.ops.aten.gelu_(eighths)
+        torch.addcmul(self._shift, upscaled, self._gain, out=upscaled)
+        torch.ops.aten.gelu_(upscaled)
         return upscaled
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PromptNorm
-from CTSAM3DLib.model.tiles import Moments, Scratch, volumes_of
+from CTSAM3DLib.model.tiles import Moments, Scratch, features_of, volumes_of
 
 
 class SlabConv:
@@ -29,8 +29,8 @@ class SlabConv:
 
     def __call__(self, slab: Tensor) -> Tensor:
         """The convolution of a slab without its first and last plane; y and x are padded with zeros."""
-        features = slab.permute(3, 0, 1, 2)[None]
-        once = (1, 1, 1)
+        # `features_of` gives strides by which oneDNN sees that channels come last; any other would make it copy.
+        features, once = features_of([slab]), (1, 1, 1)
         (convolved,) = volumes_of(
             torch.mkldnn_convolution(features, self._weight, self._bias, (0, 1, 1), once, once, 1)
         )
@@ -46,19 +46,19 @@ class SlabHalf:
         self._name, self._side, self._crew, self._shared = name, side, crew, shared
         self._slabs = in_slabs(side, crew.size)
         self._shared_maps = SlabConv(norm.shared.weight, norm.shared.bias)
-        self._scale_and_shift = SlabConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias)
+        self._scale_and_shift = SlabConv(norm.scale_and_shift.weight, scale_and_shift_bias(norm))
         self._conv = SlabConv(weight, bias)
         self._gamma_and_beta = torch.empty(0)
 
-    def responding(self, prompts: Tensor) -> list[partial[None]]:
-        """γ and β."""
+    def responding(self, prompts: Tensor) -> list[list[partial[None]]]:
+        """γ and β, in one round."""
         side = self._side
-        self._gamma_and_beta = self._shared.take(
-            f"scale and shift, {self._name}", side, side, side, self._scale_and_shift.new_channels
-        )
+        # Other blocks, which stand on other grids, may respond at the same time.
+        name, width = f"scale and shift, {self._name}, {side}", self._scale_and_shift.new_channels
+        self._gamma_and_beta = self._shared.take(name, side, side, side, width)
         maps = self._shared.padded_along_z("maps", side, 2, prompts.shape[1])
         maps[2:-2].copy_(volumes_of(prompts)[0])
-        return [partial(self._respond, maps, slab) for slab in self._slabs]
+        return [[partial(self._respond, maps, slab) for slab in self._slabs]]
 
     def _respond(self, maps: Tensor, slab: slice, _: Scratch) -> None:
         hidden = self._shared_maps(maps[slab.start : slab.stop + 4]).clamp_(min=0)
@@ -66,14 +66,15 @@ class SlabHalf:
         self._gamma_and_beta[slab] = self._scale_and_shift(hidden)
 
     def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
-        answering = partial(self._answer, x, moments.mean, moments.scale(), onto, out)
+        scale = moments.scale()
+        answering = partial(self._answer, x, scale, -moments.mean * scale, onto, out)
         self._crew.each(answering, self._slabs)
 
     def _answer(
         self,
         x: Tensor,
-        mean: Tensor,
         scale: Tensor,
+        shift: Tensor,
         onto: Tensor | None,
         out: Tensor,
         slab: slice,
@@ -83,8 +84,10 @@ class SlabHalf:
         there = slice(max(slab.start - 1, 0), min(slab.stop + 1, self._side))
         here = normed[there.start - slab.start + 1 :][: there.stop - there.start]
         gamma, beta = self._gamma_and_beta[there].chunk(2, dim=-1)
-        torch.sub(x[there], mean, out=here).mul_(scale)
-        torch.addcmul(here, here, gamma, out=here).add_(beta)
+        # By lines, for operations on so few channels take as long as on many.
+        lines = x[there].flatten(2)
+        torch.addcmul(shift.repeat(self._side), lines, scale.repeat(self._side), out=here.flatten(2))
+        torch.addcmul(beta, here, gamma, out=here)
         torch.nn.functional.leaky_relu_(here, 0.2)
         without_outside(normed, slab, self._side)
         convolved = self._conv(normed)
@@ -92,6 +95,14 @@ class SlabHalf:
             out[slab] = convolved
         else:
             torch.add(onto[slab], convolved, out=out[slab])
+
+
+def scale_and_shift_bias(norm: PromptNorm) -> Tensor:
+    """The bias of the convolution that gives γ and β, by which it gives γ + 1 and β."""
+    assert norm.scale_and_shift.bias is not None
+    bias = norm.scale_and_shift.bias.detach().clone()
+    bias[: len(bias) // 2] += 1
+    return bias
 
 
 def in_slabs(side: int, parts: int) -> list[slice]:

@@ -6,7 +6,7 @@ order z, y, x; work goes layer by layer of tiles along z.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -135,14 +135,6 @@ def features_of(volumes: Sequence[Tensor]) -> Tensor:
     """The inverse of `volumes_of`."""
     together = volumes[0][None] if len(volumes) == 1 else torch.stack(list(volumes))
     return together.permute(0, 4, 1, 2, 3)
-
-
-def each_volume(features: Tensor, work: Callable[[Tensor, int], Tensor]) -> Tensor:
-    """What `work` makes of each volume of a batch and its number; it may return the same memory each time."""
-    volumes = volumes_of(features)
-    if len(volumes) == 1:
-        return features_of([work(volumes[0], 0)])
-    return features_of([work(volume, index).clone() for index, volume in enumerate(volumes)])
 
 
 class Moments(NamedTuple):

@@ -53,12 +53,16 @@ class WinogradConv:
         taps = weight.detach().permute(2, 3, 4, 1, 0).reshape(27, -1)
         self._weights = (cubed @ taps).view(-1, self.channels, self.new_channels)
 
-    def __call__(self, padded: Tensor, layers: range, numbers: Tensor, scratch: Scratch) -> Tensor:
+    def __call__(
+        self, padded: Tensor, layers: range, numbers: Tensor, scratch: Scratch, out: Tensor | None = None
+    ) -> Tensor:
         """Tiles (z, y, x, tile, new channel) of the convolution of a padded volume.
 
-        `numbers` are those of the tiles, counted from the first of these layers. The answer lies in scratch memory, and
-        lasts until the next call of any convolution with the same.
+        `numbers` are those of the tiles, counted from the first of these layers. The answer lies in `out`, or else in
+        scratch memory, where it lasts until the next call of any convolution with the same.
         """
+        if len(numbers) == 1:  # the product of a single row is rounded another way than in company
+            return self(padded, layers, numbers.repeat(2), scratch)[:, :, :, :1]
         n, side, taps, take = len(numbers), self._grid.tile, self._grid.tile + 2, scratch.take
         slabs = self._grid.slabs(padded, layers)
         # Along z before tiles are cut out, because there they overlap along y and x.
@@ -72,8 +76,8 @@ class WinogradConv:
         torch.bmm(values.view(-1, n, self.channels), self._weights, out=products)
         size = n * self.new_channels
         lines = _along_rows(self._to_output[1], products.view(taps, taps**2, size), take("lines", taps, side**2, size))
-        answer = _along_rows(self._to_output[0], lines.view(1, taps, -1), take("answer", 1, side, side**2 * size))
-        answer = answer.view(side, side, side, n, self.new_channels)
+        answer = take("answer", side, side, side, n, self.new_channels) if out is None else out
+        _along_rows(self._to_output[0], lines.view(1, taps, -1), answer.view(1, side, -1))
         return answer if self._bias is None else answer.add_(self._bias)
 
 
