@@ -1,8 +1,8 @@
 """What the server does, without HTTP: models, volumes, and clicks answered turn by turn.
 
 `segment` does a bounded piece of work: it looks for what is known, asks for tiles that are missing, or uses the network
-once. Nothing goes on that nobody asks for, so that to stop asking is to cancel. Everything kept lies in one cache;
-dropping any of it costs time, never correctness.
+once. Nothing goes on that nobody asks for, so that to stop asking is to cancel; only an engine that has nothing to do
+makes ready for the next click. Everything kept lies in one cache; dropping any of it costs time, never correctness.
 """
 
 from __future__ import annotations

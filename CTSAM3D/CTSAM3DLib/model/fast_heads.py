@@ -115,38 +115,50 @@ class FastHead:
 
 
 class FastFineHead:
-    """A `FineHead` on slabs that each belong to one thread."""
+    """A `FineHead` on slabs that each belong to one thread, without the likeness to prompts that are not there."""
 
     def __init__(self, head: FineHead, crew: Crew) -> None:
-        self._conv = SlabConv(head.conv.weight, head.conv.bias)
+        self._head, self._crew = head, crew
         self._to_mask = SlabConv(head.to_mask.weight, head.to_mask.bias)
-        self._crew = crew
-        voxels = torch.arange((1 + PROMPT_MAPS) * 64**3, dtype=torch.int32).view(1, 1 + PROMPT_MAPS, 64, 64, 64)
+        self._convs: dict[tuple[int, ...], SlabConv] = {}
+        voxels = torch.arange(64**3, dtype=torch.int32).view(1, 1, 64, 64, 64)
         (self._eighths,) = volumes_of(unshuffled(voxels))
 
     def __call__(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
         """Features at 32³, image (1, 64, 64, 64) and likeness (3, 64, 64, 64) to mask logits (64, 64, 64)."""
         side, width = len(x), x.shape[-1]
-        fine = torch.cat((image, likeness)).flatten()
+        # Nothing is like a prompt that is not there, and anything else is a little.
+        there = tuple(prompt for prompt in range(PROMPT_MAPS) if likeness[prompt, 0, 0, 0] > 0)
+        conv = self._conv_of(width, there)
+        fine = [image[0], *(likeness[prompt] for prompt in there)]
         logits = torch.empty(side, 2, side, 2, side, 2)
 
         def read_off(slab: slice, scratch: Scratch) -> None:
-            there = slice(max(slab.start - 2, 0), min(slab.stop + 2, side))
-            voxels = self._eighths[there]
+            shown = slice(max(slab.start - 2, 0), min(slab.stop + 2, side))
+            voxels = self._eighths[shown]
             eighths = scratch.take("eighths", *voxels.shape)
-            torch.index_select(fine, 0, voxels.flatten(), out=eighths.view(-1))
-            joined = scratch.take("joined", slab.stop - slab.start + 4, side, side, width + eighths.shape[-1])
-            before, inner, after = joined.split((there.start - slab.start + 2, len(voxels), slab.stop + 2 - there.stop))
+            joined = scratch.take("joined", slab.stop - slab.start + 4, side, side, width + 8 * len(fine))
+            before, inner, after = joined.split((shown.start - slab.start + 2, len(voxels), slab.stop + 2 - shown.stop))
             before.zero_()
             after.zero_()
-            inner[..., :width] = x[there]
-            inner[..., width:] = eighths
-            hidden = F.leaky_relu_(self._conv(joined), 0.2)
+            inner[..., :width] = x[shown]
+            for index, finer in enumerate(fine):
+                torch.index_select(finer.flatten(), 0, voxels.flatten(), out=eighths.view(-1))
+                inner[..., width + 8 * index : width + 8 * (index + 1)] = eighths
+            hidden = F.leaky_relu_(conv(joined), 0.2)
             without_outside(hidden, slab, side)
             logits[slab] = self._to_mask(hidden).unflatten(-1, (2, 2, 2)).permute(0, 3, 1, 4, 2, 5)
 
         self._crew.each(read_off, in_slabs(side, self._crew.size))
         return logits.view(2 * side, 2 * side, 2 * side)
+
+    def _conv_of(self, width: int, there: tuple[int, ...]) -> SlabConv:
+        """The convolution of features, image and the likeness to these prompts."""
+        if there not in self._convs:
+            image, *likenesses = torch.arange(width, self._head.conv.in_channels).split(8)
+            channels = torch.cat([torch.arange(width), image, *(likenesses[prompt] for prompt in there)])
+            self._convs[there] = SlabConv(self._head.conv.weight[:, channels], self._head.conv.bias)
+        return self._convs[there]
 
 
 def matrix_of_eighths(taps: Tensor) -> Tensor:
