@@ -59,7 +59,8 @@ class Engine:
         self._plain = plain or os.environ.get(PLAIN_VARIABLE) == "1"
         self._layout = torch.contiguous_format if self._plain else torch.channels_last_3d
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
-        self._asked = threading.Event()
+        self._order = threading.Lock()
+        self._asked = threading.Event()  # since something was expected
         self._run(lambda: self._start(device))
         # In the background, while the CT is read.
         self._thread.submit(self._warm_up)
@@ -111,9 +112,10 @@ class Engine:
         `THINKING_S`, and for no longer than nothing is asked or expected instead. It changes no answer.
         """
         if isinstance(self._network, FastOnCpu) and self._network.foresees:
-            self._asked.set()
-            self._asked = threading.Event()
-            self._thread.submit(self._expect, self._network, prompts, self._asked)
+            with self._order:
+                self._asked.set()
+                self._asked = threading.Event()
+                self._thread.submit(self._expect, self._network, prompts, self._asked)
 
     def close(self) -> None:
         """End the thread; the engine cannot be used afterwards."""
@@ -121,8 +123,10 @@ class Engine:
         self._thread.shutdown()
 
     def _run(self, work: Callable[[], Answer]) -> Answer:
-        self._asked.set()
-        return self._thread.submit(work).result()
+        with self._order:
+            self._asked.set()
+            answer = self._thread.submit(work)
+        return answer.result()
 
     # What follows runs on the engine's own thread.
 
