@@ -91,7 +91,13 @@ def _clicks(workspace: Workspace) -> None:
             click=workspace.clicking.clear,
         )
     with v3.VBtnToggle(
-        v_model=("swapped",), mandatory=True, density="compact", variant="outlined", divided=True, classes="my-2 w-100"
+        model_value=("swapped",),
+        update_modelValue=(workspace.swap, "[$event]"),  # shown when the server knows, so that no click is before it
+        mandatory=True,
+        density="compact",
+        variant="outlined",
+        divided=True,
+        classes="my-2 w-100",
     ):
         v3.VBtn("Inside", value=("false",), size="small", classes="flex-grow-1", base_color="success")
         v3.VBtn("Outside", value=("true",), size="small", classes="flex-grow-1", base_color="error")

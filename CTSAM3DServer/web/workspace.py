@@ -148,6 +148,10 @@ class Workspace:
             self.messages.say(f"Masks are computed at {agreed} from now on.")
         self._show_backends()
 
+    def swap(self, swapped: bool) -> None:
+        """Whether a left click means outside."""
+        self.state.swapped = swapped
+
     def _on_swapped(self, swapped: bool, **_: object) -> None:
         self.clicking.swapped = swapped
 
