@@ -38,7 +38,8 @@ from CTSAM3DLib.model import build
 from CTSAM3DLib.model.checkpoints import TrainedModel, load
 from CTSAM3DLib.model_info import ModelInfo
 from CTSAM3DLib.models import load_model
-from CTSAM3DLib.session import Segmenter
+from CTSAM3DLib.result import Result
+from CTSAM3DLib.session import Segmenter, Session
 from CTSAM3DLib.volume import Volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -147,10 +148,7 @@ Decode = tuple[list, list]
 
 def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, Question]:
     """What a session asks of an engine, by name: with the prompts of a session of this very model."""
-    recorder = Recorder(engine)
-    session = Segmenter(recorder).open(volume)  # type: ignore[arg-type]
-    for count in range(1, len(clicks) + 1):
-        result = session.segment(clicks[:count], reach="patch")
+    recorder, session, result = recorded(engine, volume, clicks)
     (z, y, x), first, later = result.patches[0].start, recorder.decoded[0], recorder.decoded[-1]
     patch = session.source.patch((z, y, x))
     around = [(z, y, x + STRIDE), (z, y, x - STRIDE), (z, y + STRIDE, x), (z, y - STRIDE, x)]
@@ -169,10 +167,7 @@ def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, 
     }
     if engine.model.info.name == "ctsam3d":
         found["first click, CT just opened"] = after(later, first, np.zeros_like(first[1][0]))
-        bundled = Recorder(Engine(load_model(), "cpu"))
-        session = Segmenter(bundled).open(volume)  # type: ignore[arg-type]
-        for count in range(1, len(clicks) + 1):
-            session.segment(clicks[:count], reach="patch")
+        bundled, _, _ = recorded(Engine(load_model(), "cpu"), volume, clicks)
         surer = [(first[0], prompts) for _, prompts in bundled.decoded]
         found |= _later_clicks("later click, surer mask", surer, bundled.expected)
     return found
@@ -212,6 +207,15 @@ class Recorder:
     def decode(self, features, prompts):
         self.decoded.append((list(features), list(prompts)))
         return self._engine.decode(features, prompts)
+
+
+def recorded(engine: Engine, volume: Volume, clicks: list[Click]) -> tuple[Recorder, Session, Result]:
+    """A session in which the clicks came one after another, what it asked of the engine, and its last mask."""
+    recorder = Recorder(engine)
+    session = Segmenter(recorder).open(volume)  # type: ignore[arg-type]
+    for count in range(1, len(clicks) + 1):
+        result = session.segment(clicks[:count], reach="patch")
+    return recorder, session, result
 
 
 def _row(name: str, question: Question, plain: Engine, engine: Engine, repeats: int) -> Row:

@@ -51,17 +51,19 @@ class FastOnCpu:
         self.encode = twin.encode
         self.propose = twin.propose
         decoder = network.decoder
-        self._decoder = FastDecoder(decoder) if isinstance(decoder, PromptDecoder) else twin.decoder
+        fast = FastDecoder(decoder) if isinstance(decoder, PromptDecoder) else None
+        self._decoder = twin.decoder if fast is None else fast
+        self._foreseeing = fast if fast is not None and fast.foresees else None
 
     @property
     def foresees(self) -> bool:
         """Whether `expect` makes anything."""
-        return isinstance(self._decoder, FastDecoder) and self._decoder.foresees
+        return self._foreseeing is not None
 
     def expect(self, prompts: Tensor, stop: Callable[[], bool]) -> None:
         """Make ahead what a decode with prompts (1, 3, 64, 64, 64) like these will need, until `stop` says so."""
-        if isinstance(self._decoder, FastDecoder) and self._decoder.foresees:
-            self._decoder.respond_ahead(prompts, stop)
+        if self._foreseeing is not None:
+            self._foreseeing.respond_ahead(prompts, stop)
 
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """As `CTSAM3D.decode`."""

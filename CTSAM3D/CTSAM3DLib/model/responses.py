@@ -65,7 +65,7 @@ class Responses:
         varying = self._stale & (kinds < 0)
         constant = self._stale & (kinds >= 0)
         computing = [partial(self._compute, share) for share in self._shares(varying)]
-        filling = [partial(self._fill, layer, kinds) for layer in self._layers_with(constant)]
+        filling = [partial(self._fill, layer, constant, kinds) for layer in self._layers_with(constant)]
         return [self._hiding(prompts, varying), [*computing, *filling]]
 
     def of(self, layers: range) -> Tensor:
@@ -113,9 +113,9 @@ class Responses:
                 self._kept[layer].index_copy_(3, here % in_layer, part)
         self._stale[numbers] = False
 
-    def _fill(self, layer: int, kinds: Tensor, _: Scratch) -> None:
+    def _fill(self, layer: int, constant: Tensor, kinds: Tensor, _: Scratch) -> None:
         here = self._grid.tiles_in(range(layer, layer + 1))
-        filled = (self._stale[here] & (kinds[here] >= 0)).nonzero()[:, 0]
+        filled = constant[here].nonzero()[:, 0]
         self._kept[layer].index_copy_(3, filled, self._constant.index_select(3, kinds[here][filled]))
         self._stale[here][filled] = False
 
