@@ -18,7 +18,9 @@ from CTSAM3DLib.model.guidance import (
     geodesic,
     guidance_maps,
     kinship,
+    kinship_and_identity,
     nearness,
+    of_one_structure,
     similarity,
 )
 
@@ -164,3 +166,49 @@ def test_folding_eight_voxels_into_channels_and_back():
         assert torch.equal(folded[:, 4 * dz + 2 * dy + dx :: 8], x[:, :, dz::2, dy::2, dx::2])
     assert torch.equal(shuffled(unshuffled(x[:, :1])), x[:, :1])
     assert torch.equal(unshuffled(shuffled(folded[:, :8])), folded[:, :8])
+
+
+class TestKinshipAndIdentity:
+    """Two structures of one kind and one of another: x below 10, from 10 to 20, and from 20 on."""
+
+    def known(self):
+        vectors = torch.zeros(1, 4, 32, 32, 32)
+        vectors[:, 0, ..., :20] = vectors[:, 1, ..., 20:] = 1
+        places = torch.zeros(1, 3, 32, 32, 32)
+        places[..., 10:20] = 4
+        return vectors, places
+
+    def prompts(self, *clicks):
+        prompts = torch.zeros(1, 3, 64, 64, 64)
+        for channel, x in clicks:
+            prompts[0, channel, 30, 30, 2 * x] = 1
+        return prompts
+
+    def test_a_click_is_akin_to_its_kind_and_identical_with_its_structure_alone(self):
+        kin, identical = kinship_and_identity(*self.known(), self.prompts((1, 5))).split(3, dim=1)
+        assert kin[0, 1, ..., :20].min() == pytest.approx(1)
+        assert kin[0, 1, ..., 20:].max() == pytest.approx(math.exp(-1 / ALIENATION))
+        assert identical[0, 1, ..., :10].min() == pytest.approx(1)
+        assert identical[0, 1, ..., 10:20].max() < 1e-6
+
+    def test_two_clicks_speak_each_for_itself(self):
+        kin, identical = kinship_and_identity(*self.known(), self.prompts((1, 5), (1, 25))).split(3, dim=1)
+        assert kin[0, 1].min() == pytest.approx(1)
+        assert identical[0, 1, ..., 10:20].max() < 1e-6
+
+    def test_a_mask_speaks_by_its_mean(self):
+        prompts = self.prompts()
+        prompts[..., 22 * 2 : 30 * 2] = 1
+        kin = kinship_and_identity(*self.known(), prompts)[:, 0]
+        assert kin[..., 20:].min() == pytest.approx(1)
+
+    def test_prompts_that_are_not_there_are_near_nothing(self):
+        maps = kinship_and_identity(*self.known(), self.prompts((2, 5)))
+        assert maps[:, [0, 1, 3, 4]].max() == 0
+        assert maps[:, 2].max() == pytest.approx(1)
+
+    def test_a_network_without_places_knows_kinship_alone(self):
+        vectors, places = self.known()
+        prompts = self.prompts((1, 5))
+        assert of_one_structure(vectors, prompts, 4).shape[1] == 3
+        assert of_one_structure(torch.cat((vectors, places), dim=1), prompts, 4).shape[1] == 6

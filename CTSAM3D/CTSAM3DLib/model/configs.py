@@ -43,6 +43,8 @@ class NetworkConfig:
     """Channels of the U-Net that makes these vectors, at 32³, 16³, ..."""
     quality_width: int
     cross_patch_widths: tuple[int, int, int, int, int]
+    semantic_places: bool = False
+    """Whether that U-Net also says which one of its kind a voxel belongs to, and where structures end."""
 
     def __post_init__(self) -> None:
         if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
@@ -54,10 +56,14 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """The inverse of `to_dict`; raises ModelError for missing or unknown sizes."""
-        expected = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != expected:
-            odd = ", ".join(sorted(expected ^ set(values)))
+        """The inverse of `to_dict`; what has a default may be missing.
+
+        Raises ModelError for missing or unknown sizes.
+        """
+        fields = dataclasses.fields(cls)
+        required = {field.name for field in fields if field.default is dataclasses.MISSING}
+        odd = ", ".join(sorted((required - values.keys()) | (values.keys() - {field.name for field in fields})))
+        if odd:
             raise ModelError(f"The model's configuration does not fit this version of CT-SAM3D (differs in: {odd}).")
         sizes: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()

@@ -7,10 +7,10 @@ a heat map that peaks at the centroid of the structure there and is flat where t
 from __future__ import annotations
 
 import torch
-from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
+from CTSAM3DLib.model.unet import named, residual_unet
 
 
 class CrossPatchNetwork(nn.Module):
@@ -18,15 +18,9 @@ class CrossPatchNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        self.unet = UNet(
-            spatial_dims=3,
-            in_channels=3,
-            out_channels=1,
-            channels=config.cross_patch_widths,
-            strides=(2, 2, 2, 2),
-            num_res_units=2,
-        )
+        self.unet = named(model=residual_unet(3, 1, config.cross_patch_widths))
 
     def forward(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
         """The mask is thresholded at 0.5 first, as in training."""
-        return self.unet(torch.cat([image, (mask > 0.5).to(image.dtype), neighbour], dim=1))
+        heat_map: Tensor = self.unet(torch.cat([image, (mask > 0.5).to(image.dtype), neighbour], dim=1))
+        return heat_map

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
 from CTSAM3DLib.model.folding import shuffled, unshuffled
-from CTSAM3DLib.model.guidance import guidance_maps, halved, kinship, nearness, similarity
+from CTSAM3DLib.model.guidance import guidance_maps, halved, nearness, of_one_structure, similarity
 
 PROMPT_MAPS = 3
 MASK_CHANNELS = 2
@@ -147,7 +147,7 @@ class PromptDecoder(nn.Module):
         super().__init__()
         self.prompt_resize = config.prompt_resize
         self.fine = config.fine_width > 0
-        self.semantic = config.semantic_width > 0
+        self.semantic_width = config.semantic_width
         maps = PROMPT_MAPS + guidance_maps(config)
         *skips, deepest = config.level_widths
         skip_widths = [*reversed(skips), config.fine_width, 0]
@@ -178,23 +178,23 @@ class PromptDecoder(nn.Module):
             return self._read_off(self._climbed(levels, self._resized(prompts)))
         image, *levels = levels
         image = image.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
-        vectors = None
-        if self.semantic:
-            vectors, *levels = levels
-            vectors = vectors.float()
-        maps, likeness = self.with_guidance(image, vectors, prompts)
+        known = None
+        if self.semantic_width:
+            known, *levels = levels
+            known = known.float()
+        maps, likeness = self.with_guidance(image, known, prompts)
         x = self._climbed(levels, maps)
         return self._read_off_fine(x, image, likeness), self._quality(x.mean(dim=(2, 3, 4)))
 
     def _resized(self, prompts: Tensor) -> list[Tensor]:
         return pooled(prompts) if self.prompt_resize == "pooled" else interpolated(prompts)
 
-    def with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+    def with_guidance(self, image: Tensor, known: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
         """The maps of each grid with their guidance, and of the guidance the similarity at 64³."""
         likeness = similarity(image, prompts)
         guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
-        if vectors is not None:
-            guidance.append(kinship(vectors, prompts))
+        if known is not None:
+            guidance.append(of_one_structure(known, prompts, self.semantic_width))
         return guided(self._resized(prompts), stacked(*guidance)), likeness
 
     def _read_off_fine(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:

@@ -69,8 +69,8 @@ class FastDecoder(PromptDecoder):
 
         self._crew.lead(respond)
 
-    def with_guidance(self, image: Tensor, vectors: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
-        return maps_with_guidance(image, vectors, prompts, self._resized, self._crew)
+    def with_guidance(self, image: Tensor, known: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+        return maps_with_guidance(image, known, prompts, self.semantic_width, self._resized, self._crew)
 
     def _climbed(self, levels: list[Tensor], maps: list[Tensor]) -> Tensor:
         for block, prompts in zip(self._fast_blocks, maps, strict=True):

@@ -13,11 +13,16 @@ from torch import Tensor
 
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import guided, stacked
-from CTSAM3DLib.model.guidance import kinship, nearness, similarity
+from CTSAM3DLib.model.guidance import kinship, nearness, of_one_structure, similarity
 
 
 def maps_with_guidance(
-    image: Tensor, vectors: Tensor | None, prompts: Tensor, resized: Callable[[Tensor], list[Tensor]], crew: Crew
+    image: Tensor,
+    known: Tensor | None,
+    prompts: Tensor,
+    semantic_width: int,
+    resized: Callable[[Tensor], list[Tensor]],
+    crew: Crew,
 ) -> tuple[list[Tensor], Tensor]:
     """As `PromptDecoder.with_guidance`; to be called by what the crew leads."""
     there = prompts.flatten(2).amax(dim=(0, 2)).nonzero()[:, 0]
@@ -36,10 +41,17 @@ def maps_with_guidance(
         likeness = of_all(similarity(image, given))
         return [likeness, F.avg_pool3d(likeness, 2)]
 
+    def related() -> list[Tensor]:
+        if known is None:
+            return []
+        if known.shape[1] > semantic_width:
+            return [of_one_structure(known, prompts, semantic_width)]
+        return [of_all(kinship(known, given))]
+
     parts: tuple[Callable[[], list[Tensor]], ...] = (
         lambda: [of_all(nearness(image, given))],
         alike,
-        lambda: [] if vectors is None else [of_all(kinship(vectors, given))],
+        related,
         lambda: resized(prompts),
     )
     near, (likeness, like), kin, maps = crew.each(lambda part, _: part(), parts)

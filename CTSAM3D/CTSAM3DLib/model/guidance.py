@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from CTSAM3DLib.model.configs import NetworkConfig
+from CTSAM3DLib.model.semantics import GRID
 
 EDGE_COSTS = (90.0, 600.0)
 """Length, in voxels of 32³, of a step over an edge as high as the whole HU window; one map for each."""
@@ -28,6 +29,8 @@ LIKENESS = 0.025
 """Difference of intensity, as a share of the HU window, at which similarity has fallen to 1/e."""
 ALIENATION = 0.3
 """Difference of the cosine from 1 at which kinship has fallen to 1/e."""
+CLICKS_OF_A_SIGN = 8
+"""So many clicks in a patch speak each for itself; of more, which ones do is not said."""
 SWEEPS = 3
 FAR = 1e4
 NOWHERE = 60 * REACH
@@ -35,10 +38,10 @@ NOWHERE = 60 * REACH
 
 
 def guidance_maps(config: NetworkConfig) -> int:
-    """How many maps join the prompts: similarity, nearness at each edge cost, and kinship, for each prompt."""
+    """How many maps join the prompts: similarity, nearness at each edge cost, kinship and identity, for each prompt."""
     if not config.fine_width:
         return 0
-    return 3 * (1 + len(EDGE_COSTS) + (config.semantic_width > 0))
+    return 3 * (1 + len(EDGE_COSTS) + (config.semantic_width > 0) * (1 + config.semantic_places))
 
 
 def similarity(image: Tensor, prompts: Tensor) -> Tensor:
@@ -48,6 +51,54 @@ def similarity(image: Tensor, prompts: Tensor) -> Tensor:
     mean = (core * image).sum(dim=(2, 3, 4), keepdim=True) / total.clamp(min=1e-6)
     mean = torch.where(total > 0.5, mean, torch.inf)  # what nothing is like
     return (image - mean).abs_().mul_(-1 / LIKENESS).exp_()
+
+
+def of_one_structure(known: Tensor, prompts: Tensor, width: int) -> Tensor:
+    """What `semantics.py` says of the prompts: kinship, and with places also `kinship_and_identity`; (b, 3 or 6, 32³).
+
+    `known` (b, `width` or `width` + 3, 32, 32, 32) are vectors and, where the network has them, places.
+    """
+    if known.shape[1] == width:
+        return kinship(known, prompts)
+    return kinship_and_identity(known[:, :width], known[:, width:], prompts)
+
+
+def kinship_and_identity(vectors: Tensor, places: Tensor, prompts: Tensor) -> Tensor:
+    """How near each voxel is to what was clicked in kind (3 maps), and in kind and place at once (3 maps); 0..1.
+
+    A click speaks for itself, so that two clicks on different structures do not mean what lies between them: each voxel
+    has the nearest click of each sign. A mask speaks by the means under it. Shapes as of `semantics.Anatomy`.
+    """
+    core = _core(halved(prompts)).flatten(2)
+    vectors, places = vectors.flatten(2), places.flatten(2)
+    mask, clicks = core[:, :1], core[:, 1:]
+    amount = mask.sum(dim=2, keepdim=True)
+    of_mask = [torch.einsum("bpv,bcv->bpc", mask, known) / amount.clamp(min=1e-6) for known in (vectors, places)]
+    # Beside a click its map has fallen below half.
+    heights, indices = clicks.topk(CLICKS_OF_A_SIGN)
+    of_clicks = [_at(known, indices.flatten(1)) for known in (vectors, places)]
+    given_vectors, given_places = (torch.cat(pair, dim=1) for pair in zip(of_mask, of_clicks, strict=True))
+    there = torch.cat((amount[..., 0] > 0.5, heights.flatten(1) > 0.5), dim=1)
+
+    cosine = torch.einsum("bnc,bcv->bnv", F.normalize(given_vectors, dim=2), vectors)
+    alike = torch.where(there[..., None], torch.exp((cosine - 1) / ALIENATION), 0.0)
+    away = torch.zeros_like(alike)
+    for place, given in zip(places.split(1, dim=1), given_places.split(1, dim=2), strict=True):  # axis by axis
+        away += (place - given).square()
+    identical = alike * torch.exp(-away)
+    best = [_best_of_each(maps).unflatten(2, (GRID, GRID, GRID)) for maps in (alike, identical)]
+    return torch.cat(best, dim=1)
+
+
+def _at(known: Tensor, indices: Tensor) -> Tensor:
+    """(b, c, v) at indices (b, n) as (b, n, c)."""
+    return known.gather(2, indices[:, None].expand(-1, known.shape[1], -1)).transpose(1, 2)
+
+
+def _best_of_each(maps: Tensor) -> Tensor:
+    """Maps of the mask and of all clicks (b, n, v) as those of mask, positive and negative clicks (b, 3, v)."""
+    positive, negative = maps[:, 1:].chunk(2, dim=1)
+    return torch.stack((maps[:, 0], positive.amax(dim=1), negative.amax(dim=1)), dim=1)
 
 
 def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from CTSAM3DLib.model.configs import NetworkConfig, config_named
 from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
-from CTSAM3DLib.model.rff import FourierDecoder
 from CTSAM3DLib.model.semantics import SemanticNetwork
 from CTSAM3DLib.model.unet_encoder import UNetEncoder
 
@@ -20,15 +19,15 @@ class CTSAM3D(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ImageEncoder(config) if config.encoder == "rest" else UNetEncoder(config)
-        self.decoder = PromptDecoder(config) if config.prompting == "psap" else FourierDecoder(config)
+        self.decoder = PromptDecoder(config) if config.prompting == "psap" else _fourier_decoder(config)
         self.cross_patch = CrossPatchNetwork(config)
         width, filters = config.semantic_width, config.semantic_filters
-        self.semantics = SemanticNetwork(width, filters) if width else None
+        self.semantics = SemanticNetwork(width, filters, config.semantic_places) if width else None
 
     def encode(self, image: Tensor, vectors: Tensor | None = None) -> list[Tensor]:
         """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`.
 
-        With a `semantic_width` the vectors at 32³ come second; they are made here unless they are given.
+        With a `semantic_width` what `semantics.py` knows at 32³ comes second; it is made here unless it is given.
         """
         levels = self.encoder(image)
         if self.semantics is not None:
@@ -48,3 +47,10 @@ class CTSAM3D(nn.Module):
 def build(name: str) -> CTSAM3D:
     """An untrained network by name: `ctsam3d`, the paper's, or `ctsam3d-small`."""
     return CTSAM3D(config_named(name))
+
+
+def _fourier_decoder(config: NetworkConfig) -> nn.Module:
+    """Imported when it is asked for: only an ablation needs it, and MONAI with it, which takes its time."""
+    from CTSAM3DLib.model.rff import FourierDecoder
+
+    return FourierDecoder(config)

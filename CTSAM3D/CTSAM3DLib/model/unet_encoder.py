@@ -1,6 +1,6 @@
 """The convolutional image encoder of the paper's Table 4: the contracting path of a 3D U-Net (Çiçek et al., 2016).
 
-Blocks are those of nnU-Net (Isensee et al., 2021), from MONAI: two convolutions of 3³, each with instance norm and a
+Blocks are those of nnU-Net (Isensee et al., 2021): two convolutions of 3³, each with instance norm and a
 leaky ReLU, the first of them strided. Widths and grids are those of ResT, so that either encoder serves either decoder;
 at the paper's widths it has 32.1 M parameters and 5.0 G multiply-adds per patch (ResT 36.9 M and 2.6 G).
 """
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from monai.networks.blocks import UnetBasicBlock
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
-
-NORM = ("instance", {"affine": True})
+from CTSAM3DLib.model.unet import ConvBlock
 
 
 class UNetEncoder(nn.Module):
@@ -26,10 +24,7 @@ class UNetEncoder(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         widths = (1, config.stem_width, *config.encoder_widths)
-        self.stages = nn.ModuleList(
-            UnetBasicBlock(3, width, new_width, kernel_size=3, stride=2, norm_name=NORM)
-            for width, new_width in pairwise(widths)
-        )
+        self.stages = nn.ModuleList(ConvBlock(width, new_width, stride=2) for width, new_width in pairwise(widths))
         self.to_levels = nn.ModuleList(
             nn.Conv3d(width, level_width, 1)
             for width, level_width in zip(config.encoder_widths, config.level_widths, strict=True)

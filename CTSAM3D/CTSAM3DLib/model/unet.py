@@ -1,0 +1,105 @@
+"""The blocks of U-Nets: nnU-Net's (Isensee et al., 2021) and those of the residual U-Net of the cross-patch network.
+
+They are MONAI's `UnetBasicBlock`, `UnetUpBlock` and `UNet` (num_res_units=2) in what they compute and in the names of
+their weights, without what MONAI imports; a test compares the two. Tensors are (batch, channel, z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+SLOPE = 0.01
+"""Of the leaky ReLUs."""
+
+
+def named(**modules: nn.Module) -> nn.Sequential:
+    """Modules one after another, with names."""
+    return nn.Sequential(OrderedDict(modules))
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions of 3³, each with instance norm and a leaky ReLU; the first may halve the grid."""
+
+    def __init__(self, width: int, new_width: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = named(conv=nn.Conv3d(width, new_width, 3, stride, padding=1, bias=False))
+        self.conv2 = named(conv=nn.Conv3d(new_width, new_width, 3, padding=1, bias=False))
+        self.norm1 = nn.InstanceNorm3d(new_width, affine=True)
+        self.norm2 = nn.InstanceNorm3d(new_width, affine=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.norm1(self.conv1(x)), SLOPE)
+        return F.leaky_relu(self.norm2(self.conv2(x)), SLOPE)
+
+
+class UpBlock(nn.Module):
+    """Doubles the grid, joins the features that were kept of it, and convolves both."""
+
+    def __init__(self, width: int, new_width: int) -> None:
+        super().__init__()
+        self.transp_conv = named(conv=nn.ConvTranspose3d(width, new_width, 2, stride=2, bias=False))
+        self.conv_block = ConvBlock(2 * new_width, new_width)
+
+    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+        return self.conv_block(torch.cat((self.transp_conv(x), kept), dim=1))
+
+
+class Unit(nn.Sequential):
+    """A convolution, instance norm and PReLU."""
+
+    def __init__(self, conv: nn.Conv3d | nn.ConvTranspose3d) -> None:
+        super().__init__(OrderedDict(conv=conv, adn=named(N=nn.InstanceNorm3d(conv.out_channels), A=nn.PReLU())))
+
+
+class ResidualUnit(nn.Module):
+    """One or two units whose result is added to a convolution of what they are given, or to that itself."""
+
+    def __init__(self, width: int, new_width: int, stride: int = 1, units: int = 2, last: bool = False) -> None:
+        super().__init__()
+        parts: dict[str, nn.Module] = {}
+        for index in range(units):
+            first = index == 0
+            conv = nn.Conv3d(width if first else new_width, new_width, 3, stride if first else 1, padding=1)
+            parts[f"unit{index}"] = named(conv=conv) if last else Unit(conv)
+        self.conv = named(**parts)
+        self.residual: nn.Module = nn.Identity()
+        if stride > 1:
+            self.residual = nn.Conv3d(width, new_width, 3, stride, padding=1)
+        elif width != new_width:
+            self.residual = nn.Conv3d(width, new_width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.residual(x)
+
+
+class Beside(nn.Module):
+    """What is given, joined by what a part makes of it."""
+
+    def __init__(self, submodule: nn.Module) -> None:
+        super().__init__()
+        self.submodule = submodule
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x, self.submodule(x)), dim=1)
+
+
+def residual_unet(width: int, new_width: int, widths: Sequence[int], outermost: bool = True) -> nn.Sequential:
+    """A residual U-Net that halves the grid at each of its `widths` but the last, then doubles it back."""
+    finest, *coarser = widths
+    if len(coarser) > 1:
+        inner: nn.Module = residual_unet(finest, finest, coarser, outermost=False)
+        joined = 2 * finest
+    else:
+        inner = ResidualUnit(finest, coarser[0])
+        joined = finest + coarser[0]
+    double = Unit(nn.ConvTranspose3d(joined, new_width, 3, stride=2, padding=1, output_padding=1))
+    return nn.Sequential(
+        ResidualUnit(width, finest, stride=2),
+        Beside(inner),
+        nn.Sequential(double, ResidualUnit(new_width, new_width, units=1, last=outermost)),
+    )
