@@ -34,4 +34,6 @@ def cases(folder: Path, content: list[dict[str, Any]]) -> Iterator[CaseRecord]:
             source=entry.get("source", ""),
             licence=entry.get("licence", ""),
             labels_made_by=entry.get("labels_made_by", ""),
+            region=entry.get("region", ""),
+            patient=entry.get("patient", ""),
         )

@@ -26,6 +26,8 @@ class CaseRecord:
         mask_files: value to binary file, where every structure has its own.
         tissues, tissue_file: a second label map, of tissues that the structures of the first are part of.
         split: "train", "val", "test", or "" where the data set does not say.
+        region, patient: what the case shows, and whom; "" where the data set does not say. Cases of one patient stay on
+            one side of every split.
         defect: why the case cannot be used, where that is known of it; "" for any other.
 
     """
@@ -41,6 +43,8 @@ class CaseRecord:
     source: str = ""
     licence: str = ""
     labels_made_by: str = ""
+    region: str = ""
+    patient: str = ""
     defect: str = ""
 
     @property

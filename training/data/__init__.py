@@ -1,0 +1,1 @@
+"""What the networks learn from: volumes made ready once, and patients made up."""

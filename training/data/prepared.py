@@ -1,0 +1,146 @@
+"""A data set made ready for training, in one small file that NumPy alone opens.
+
+`python -m training.prepare DATA FILE` writes it (`training/prepare.py`). Every case lies on the model's grid, along L, P
+and S; HU are clipped to the window of the model and rounded to 4 HU, of which an 8-bit difference from the voxel before
+is packed. Arrays are (z, y, x).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import VolumeError
+
+FORMAT = "ctsam3d-prepared-1"
+STEP_HU = 4
+"""What HU are rounded to; the noise of a CT is several times as large."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One patient: a CT with label maps, or a label map of anatomy without a CT.
+
+    Attributes:
+        name, patient, region: as the data set says; cases of one patient share `patient`.
+        source: "ct", "phantom" (a synthetic CT) or "atlas" (label maps alone, whose CT is painted for each sample).
+        names: value in `labels` to the structure's name.
+        licence: of CT and labels.
+        hu: int16, multiples of `STEP_HU`; None for an atlas.
+        labels: uint8 of the same shape, 0 where nothing is labelled.
+        pieces: uint16, supervoxels that a click could mean; None where there are none.
+
+    """
+
+    name: str
+    patient: str
+    region: str
+    source: str
+    names: dict[int, str]
+    labels: NDArray[np.uint8]
+    hu: NDArray[np.int16] | None = None
+    pieces: NDArray[np.uint16] | None = None
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All cases of a data set on one grid.
+
+    Attributes:
+        spacing: of the isotropic grid, mm.
+        window: HU that the model tells apart; values beyond are clipped to it.
+        cases: in the order of the data set.
+        kind_hu: kind to the (mean, standard deviation) of its HU in the labelled CTs, for painting atlases.
+
+    """
+
+    spacing: float
+    window: tuple[float, float]
+    cases: tuple[PreparedCase, ...]
+    kind_hu: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def without(self, patients: Iterable[str]) -> Prepared:
+        """The same without these patients. Raises VolumeError for one that is not there: he would be trained on."""
+        excluded = set(patients)
+        if unknown := sorted(excluded - {case.patient for case in self.cases}):
+            raise VolumeError(f"The prepared data have no patient {', '.join(unknown)}; correct the names.")
+        return dataclasses.replace(self, cases=tuple(case for case in self.cases if case.patient not in excluded))
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all. Raises OutputError."""
+        fields = ("name", "patient", "region", "source", "names", "licence")
+        content = {
+            "format": FORMAT,
+            "spacing": self.spacing,
+            "window": self.window,
+            "kind_hu": self.kind_hu,
+            "cases": [{name: getattr(case, name) for name in fields} for case in self.cases],
+        }
+        with writing_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+            _put(archive, "content", np.frombuffer(json.dumps(content).encode(), np.uint8))
+            for case in self.cases:
+                _put(archive, f"labels/{case.name}", case.labels)
+                if case.hu is not None:
+                    _put(archive, f"hu/{case.name}", _packed(case.hu))
+                if case.pieces is not None:
+                    _put(archive, f"pieces/{case.name}", case.pieces)
+
+    @classmethod
+    def read(cls, path: Path) -> Prepared:
+        """Read the file; raises VolumeError where it is missing or of another kind."""
+        try:
+            with np.load(path) as arrays:
+                content = json.loads(arrays["content"].tobytes())
+                if content["format"] != FORMAT:
+                    raise VolumeError(f"{path} was prepared by another version; prepare the data again.")
+                cases = tuple(_case(fields, arrays) for fields in content["cases"])
+        except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+            raise VolumeError(f"{path} is no prepared data set ({error}); write it by training.prepare.") from error
+        kind_hu = {kind: (mean, deviation) for kind, (mean, deviation) in content["kind_hu"].items()}
+        low, high = content["window"]
+        return cls(content["spacing"], (low, high), cases, kind_hu)
+
+
+def quantised(hu: NDArray[np.int16], window: tuple[float, float]) -> NDArray[np.int16]:
+    """HU clipped to the window and rounded to `STEP_HU`."""
+    clipped = np.clip(hu, *window).astype(np.float32)
+    return (np.rint(clipped / STEP_HU) * STEP_HU).astype(np.int16)
+
+
+def _packed(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Differences along x, their low bytes apart from their high ones: (2, z, y, x), which compresses best."""
+    change = np.diff(hu // STEP_HU, axis=2, prepend=np.int16(0)).view(np.uint16)
+    return np.stack((change & 255, change >> 8)).astype(np.uint8)
+
+
+def _unpacked(planes: NDArray[np.uint8]) -> NDArray[np.int16]:
+    low, high = planes.astype(np.uint16)
+    change = (low | high << 8).view(np.int16)
+    return np.cumsum(change, axis=2, dtype=np.int16) * np.int16(STEP_HU)
+
+
+def _put(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:
+    written = io.BytesIO()
+    np.save(written, array, allow_pickle=False)
+    # A fixed time: the same data give the same file.
+    archive.writestr(zipfile.ZipInfo(f"{name}.npy"), written.getvalue(), zipfile.ZIP_LZMA)
+
+
+def _case(fields: dict, arrays: np.lib.npyio.NpzFile) -> PreparedCase:
+    name = fields["name"]
+    return PreparedCase(
+        **{**fields, "names": {int(value): structure for value, structure in fields["names"].items()}},
+        labels=arrays[f"labels/{name}"],
+        hu=_unpacked(arrays[f"hu/{name}"]) if f"hu/{name}" in arrays else None,
+        pieces=arrays[f"pieces/{name}"] if f"pieces/{name}" in arrays else None,
+    )

@@ -1,0 +1,1 @@
+"""How the networks learn, everything on the device: samples, clicks, losses, and the loop."""

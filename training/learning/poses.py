@@ -1,0 +1,134 @@
+"""How a patch is laid into a patient: turned, mirrored, scaled, and bent smoothly.
+
+A pose is drawn on the host, once for all patches of a sample, so that two patches of it overlap exactly. It is a
+function from voxels of the patch to voxels of the case, sampled on a coarse grid; the device interpolates it and reads
+the whole patch by one `grid_sample`. Positions are (z, y, x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from torch import Tensor
+
+PATCH = 64
+COARSE = 17
+"""Points along an axis at which a pose is computed: every fourth voxel of a patch, and one beyond its end."""
+WAVES = 4
+
+
+@dataclass(frozen=True)
+class PoseRange:
+    """How far poses vary.
+
+    Attributes:
+        upright_share: of samples in which the patient is seen as scanned, but for a mirror: what is above and in front
+            tells structures apart. The others are turned onto any axes.
+        turn_degrees, scale, stretch: standard deviations of the angles, of the logarithm of the size and of those of
+            the three axes.
+        bend: greatest shift by all waves together, as a share of their wavelength; below about 0.15 nothing folds over.
+        wavelengths: of the waves that bend the patient, voxels.
+
+    """
+
+    upright_share: float = 0.9
+    turn_degrees: float = 8.0
+    scale: float = 0.12
+    stretch: float = 0.08
+    bend: float = 0.12
+    wavelengths: tuple[float, float] = (24.0, 90.0)
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A drawn pose: voxel i of the sample lies at `anchor + matrix i + waves(i)` of the case."""
+
+    anchor: NDArray[np.float64]
+    matrix: NDArray[np.float64]
+    frequencies: NDArray[np.float64]
+    """(waves, 3), radians a voxel."""
+    phases: NDArray[np.float64]
+    """(waves,)."""
+    amplitudes: NDArray[np.float64]
+    """(waves, 3), voxels."""
+
+    @classmethod
+    def random(cls, anchor: NDArray[np.float64], rng: np.random.Generator, limits: PoseRange) -> Pose:
+        """A pose that leaves the voxel `anchor` of the case at voxel 0 of the sample, but for the bending."""
+        if rng.random() < limits.upright_share:
+            matrix = np.diag([1.0, 1.0, rng.choice([-1.0, 1.0])])
+        else:
+            matrix = np.eye(3)[rng.permutation(3)] * rng.choice([-1, 1], size=3)
+        skew = rng.normal(0, np.radians(limits.turn_degrees), (3, 3))
+        turn, upper = np.linalg.qr(np.eye(3) + skew - skew.T)
+        turn = turn * np.sign(np.diag(upper))
+        size = np.exp(rng.normal(0, limits.scale) + rng.normal(0, limits.stretch, 3))
+        lengths = np.exp(rng.uniform(*np.log(limits.wavelengths), WAVES))
+        directions = rng.normal(size=(2, WAVES, 3))
+        directions /= np.linalg.norm(directions, axis=2, keepdims=True)
+        heights = rng.uniform(0, limits.bend / WAVES, WAVES) * lengths
+        return cls(
+            anchor,
+            matrix @ turn * size,
+            directions[0] * (2 * np.pi / lengths)[:, None],
+            rng.uniform(0, 2 * np.pi, WAVES),
+            directions[1] * heights[:, None],
+        )
+
+    @classmethod
+    def plain(cls, anchor: NDArray[np.float64]) -> Pose:
+        """The patient as scanned."""
+        return cls(anchor, np.eye(3), np.zeros((WAVES, 3)), np.zeros(WAVES), np.zeros((WAVES, 3)))
+
+    def points(self, start: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Where the coarse grid of the patch that begins at voxel `start` lies in the case: (3, 17, 17, 17)."""
+        along = [first + np.arange(COARSE) * ((PATCH) / (COARSE - 1)) for first in start]
+        z, y, x = (axis.reshape(shape) for axis, shape in zip(along, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True))
+        points = [self.anchor[k] + self.matrix[k, 0] * z + self.matrix[k, 1] * y + self.matrix[k, 2] * x for k in range(3)]
+        for frequency, phase, amplitude in zip(self.frequencies, self.phases, self.amplitudes, strict=True):
+            wave = np.sin(frequency[0] * z + frequency[1] * y + frequency[2] * x + phase)
+            for k in range(3):
+                points[k] = points[k] + amplitude[k] * wave
+        return np.stack(points).astype(np.float32)
+
+
+def voxelwise(points: Tensor) -> Tensor:
+    """Points of coarse grids (b, 3, 17, 17, 17) for every voxel of the patches: (b, 3, 64, 64, 64)."""
+    along = points
+    # Axis by axis, and only to the last voxel: a trilinear interpolation in three short steps.
+    for axis in (2, 3, 4):
+        along = _interpolated(along, axis)
+    return along
+
+
+def _interpolated(points: Tensor, axis: int) -> Tensor:
+    """Linear between neighbours along an axis: 17 points become 64."""
+    step = PATCH // (COARSE - 1)
+    share = torch.arange(step, device=points.device, dtype=points.dtype) / step
+    share = share.reshape([-1 if k == axis + 1 else 1 for k in range(points.ndim + 1)])
+    this, following = points.narrow(axis, 0, COARSE - 1), points.narrow(axis, 1, COARSE - 1)
+    mixed = torch.lerp(this.unsqueeze(axis + 1), following.unsqueeze(axis + 1), share)
+    return mixed.flatten(axis, axis + 1)
+
+
+def read_linearly(volume: Tensor, where: Tensor) -> Tensor:
+    """Values of a case (z, y, x) at points (3, 64, 64, 64), interpolated; 0 outside of it."""
+    sizes = torch.tensor(volume.shape[::-1], dtype=torch.float32)
+    scale = (2 / (sizes - 1).clamp(min=1)).to(where.device, non_blocking=True)
+    grid = where.flip(0).permute(1, 2, 3, 0) * scale - 1
+    image = volume[None, None].to(torch.float32)
+    return F.grid_sample(image, grid[None], mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
+
+
+def read_nearest(volume: Tensor, where: Tensor) -> Tensor:
+    """Values of a case (z, y, x), of any type, at points (3, 64, 64, 64); 0 outside of it."""
+    depth, height, width = volume.shape
+    z, y, x = where.round().to(torch.int32).unbind(0)
+    inside = (z >= 0) & (z < depth) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    index = (z * height + y) * width + x
+    values = volume.flatten()[torch.where(inside, index, 0).long().flatten()].view(z.shape)
+    return values * inside.to(values.dtype)

@@ -1,0 +1,98 @@
+"""Make a data set ready for training, once: `python -m training.prepare DATA OUT.npz`.
+
+Every case is brought onto the model's grid, cropped to the body and packed (`training/data/prepared.py`), held-out
+patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import cc3d
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from scipy.ndimage import binary_dilation
+
+from CTSAM3DLib.cli import run_command
+from training.data.prepared import Prepared, PreparedCase, quantised
+from training.datasets import CaseRecord, read_dataset
+from training.phantoms import anatomy_like, torso
+from training.real_volumes import AIR, RealVolume, prepare
+
+TORSO_SHARE = 0.4
+"""Of the synthetic scenes; the others are shapes without a name."""
+SCENE_EDGE = 104
+KEPT_AIR_MM = 9.0
+"""Around the body; what lies farther out is a table or the noise of air, which teaches nothing."""
+
+
+def prepared_cases(
+    records: Sequence[CaseRecord], volumes: Sequence[RealVolume], window: tuple[float, float], spacing: float
+) -> Iterator[PreparedCase]:
+    """The cases of volumes that are on the model's grid."""
+    for record, volume in zip(records, volumes, strict=True):
+        labels = volume.labels.get("labels")
+        pieces = volume.labels.get("supervoxels_merged")
+        yield PreparedCase(
+            name=record.case,
+            patient=record.patient or record.case,
+            region=record.region or "other",
+            source="ct",
+            names=record.labels,
+            labels=np.zeros(volume.ct.shape, np.uint8) if labels is None else np.asarray(labels).astype(np.uint8),
+            hu=quantised(_with_even_air(np.asarray(volume.ct), spacing), window),
+            pieces=None if pieces is None else np.asarray(pieces).astype(np.uint16),
+            licence=record.licence,
+        )
+
+
+def synthetic_scenes(count: int, spacing: float, window: tuple[float, float]) -> Iterator[PreparedCase]:
+    """Scenes of `training.phantoms`, numbered from 0; the same number is always the same scene."""
+    for number in range(count):
+        rng = np.random.default_rng([7, number])
+        if rng.random() < TORSO_SHARE:
+            phantom = torso(int(rng.integers(2**31)), spacing=(spacing,) * 3)
+            hu, labels, names = np.asarray(phantom.ct.array, np.int16), phantom.labels, phantom.names
+        else:
+            hu, labels = anatomy_like(rng, (SCENE_EDGE,) * 3)
+            names = {}
+        name = f"scene-{number}"
+        yield PreparedCase(name, name, "synthetic", "phantom", names, labels, quantised(hu, window))
+
+
+def _with_even_air(ct: NDArray[np.int16], spacing: float) -> NDArray[np.int16]:
+    """The CT with `AIR` wherever no body is near."""
+    body = cc3d.largest_k(ct > -500, k=1)
+    near = binary_dilation(body[::2, ::2, ::2], iterations=max(round(KEPT_AIR_MM / spacing / 2), 1))
+    near = near.repeat(2, 0).repeat(2, 1).repeat(2, 2)[: ct.shape[0], : ct.shape[1], : ct.shape[2]]
+    outside = cc3d.largest_k(~near & (ct < -500), k=1).astype(bool)  # lungs and bowel gas are inside
+    return np.where(outside, np.int16(AIR), ct)
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="A folder of CTs in a layout of training.datasets.")],
+    output: Annotated[Path, typer.Argument(help="The file to write, .npz.")],
+    cache: Annotated[Path | None, typer.Option(help="Where volumes on the grid are kept; default beside OUT.")] = None,
+    spacing: Annotated[float, typer.Option(help="Voxel of the model's grid, mm.")] = 3.0,
+    window: Annotated[tuple[float, float], typer.Option(help="HU that the model tells apart.")] = (-1000, 800),
+    without: Annotated[list[str] | None, typer.Option(help="A case to leave out; may be repeated.")] = None,
+    scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 24,
+    jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
+) -> None:
+    """Bring all cases of a data set onto the model's grid, and pack them in one file."""
+    records = [record for record in read_dataset(data) if record.case not in (without or ())]
+    volumes = prepare(records, cache or output.parent / "cache", spacing, True, jobs, progress=True)
+    cases = [*prepared_cases(records, volumes, window, spacing), *synthetic_scenes(scenes, spacing, window)]
+    whole = Prepared(spacing, window, tuple(cases))
+    replace(whole, kind_hu={}).write(output)
+    voxels = sum(case.labels.size for case in whole.cases)
+    Console().print(f"{len(cases)} cases, {voxels / 1e6:.0f} M voxels, {output.stat().st_size / 2**20:.1f} MiB.")
+
+
+if __name__ == "__main__":
+    run_command(lambda: typer.run(main))
