@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import yaml
 
-_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+TABLE: Mapping[str, Any] = MappingProxyType(
+    yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+)
+"""All sections of anatomy.yaml; `training.vocabulary` reads those of the kinds."""
 
-GROUPS: dict[str, tuple[str, ...]] = {group: tuple(members) for group, members in _TABLE["structures"].items()}
+GROUPS: dict[str, tuple[str, ...]] = {group: tuple(members) for group, members in TABLE["structures"].items()}
 """The nine groups of Fig. 3 and the curated tissues, each with its names."""
 
 _INDICES: dict[str, tuple[int, int | None]] = {
-    name: tuple(indices) for members in _TABLE["structures"].values() for name, indices in members.items()
+    name: tuple(indices) for members in TABLE["structures"].values() for name, indices in members.items()
 }
 
 TOTALSEG_PLUS_PLUS: dict[int, str] = dict(sorted((v1, name) for name, (v1, _) in _INDICES.items()))
@@ -25,14 +31,14 @@ V1: dict[int, str] = {index: name for index, name in TOTALSEG_PLUS_PLUS.items() 
 V2: dict[int, str] = dict(
     sorted(
         [(v2, name) for name, (_, v2) in _INDICES.items() if v2]
-        + [(v2, name) for name, v2 in _TABLE["only_in_v2"].items()]
+        + [(v2, name) for name, v2 in TABLE["only_in_v2"].items()]
     )
 )
 """Index to name of TotalSegmentator's second data set, 1 to 117."""
 
 EXTENDED: dict[int, str] = {
     **TOTALSEG_PLUS_PLUS,
-    **dict(enumerate(_TABLE["only_in_v2"], start=len(TOTALSEG_PLUS_PLUS) + 1)),
+    **dict(enumerate(TABLE["only_in_v2"], start=len(TOTALSEG_PLUS_PLUS) + 1)),
 }
 """TotalSeg++ and, from 108 on, what only TotalSegmentator's second data set has: values of the maps that we curate."""
 
@@ -57,7 +63,10 @@ def category_of(name: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    """What a structure is whatever its side and number: "kidney" of kidney_left, "vertebrae" of vertebrae_L4."""
+    """A name without its side and number: "kidney" of kidney_left, "vertebrae" of vertebrae_L4.
+
+    It tells apart what data sets call differently; `training.vocabulary` does not.
+    """
     numbered = re.match(r"(rib|vertebrae)_", name)
     return numbered[1] if numbered else re.sub(r"_?(left|right)_?", "", name, flags=re.IGNORECASE)
 
@@ -74,6 +83,6 @@ def _words(spelling: str) -> tuple[str, ...]:
 
 
 _NAMES: dict[tuple[str, ...], str] = {
-    **{_words(spelling): name for spelling, name in _TABLE["spellings"].items()},
+    **{_words(spelling): name for spelling, name in TABLE["spellings"].items()},
     **{_words(name): name for name in (*V2.values(), *TOTALSEG_PLUS_PLUS.values())},
 }
