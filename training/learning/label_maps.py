@@ -1,0 +1,150 @@
+"""What label maps teach the network before any click: kinds, which one of a kind, and borders.
+
+A label stands for the kinds that its voxels can be (`training.vocabulary`), so the loss of kinds is marginal: the
+network may be sure of any of them. Losses are taken at voxels drawn so that small structures count too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from CTSAM3DLib.model.folding import unshuffled
+from CTSAM3DLib.model.semantics import Anatomy
+from training.learning.resident import Resident
+from training.learning.samples import Patches
+from training.vocabulary import KINDS, VALUES
+
+SHARPNESS = 12.0
+"""What cosines are multiplied by before the softmax."""
+VOXELS = 6144
+"""Of 32³, drawn of each patch for the losses of kinds and places."""
+BACKGROUND_SHARE = 0.4
+"""How often an unlabelled voxel is drawn, beside a labelled structure of the same size."""
+EVENNESS = 0.5
+"""A label is drawn by its size to the power of 1 less this."""
+CLICKED = 8
+"""Voxels of each patch whose structures are told apart from all others."""
+OTHER_KIND = 0.25
+"""Weight of voxels of another kind among those to be told apart; the vectors do that already."""
+BORDER_WEIGHT = 4.0
+PLACE_WEIGHT, TOGETHER_WEIGHT = 0.5, 0.5
+
+
+class Losses(NamedTuple):
+    """Of kinds, places and borders; tensors without a dimension."""
+
+    kinds: Tensor
+    places: Tensor
+    borders: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is descended."""
+        return self.kinds + PLACE_WEIGHT * self.places + TOGETHER_WEIGHT * self.borders
+
+
+class Prototypes(nn.Module):
+    """A learnt direction for each kind, the first for background."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(len(KINDS), width))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """(..., width) to logits (..., kinds)."""
+        return SHARPNESS * vectors @ F.normalize(self.directions, dim=1).T
+
+
+def label_losses(
+    known: Anatomy, prototypes: Prototypes, patches: Patches, resident: Resident, generator: torch.Generator
+) -> Losses:
+    """How far what the network knows is from the label maps of its patches."""
+    rows = patches.cases[:, None] * VALUES
+    corner = torch.randint(2, (3,), generator=generator, device=patches.labels.device)
+    of_cubes = unshuffled(patches.labels[:, None].float()).flatten(2)  # (b, 8, 32³)
+    chosen = (corner * torch.tensor([4, 2, 1], device=corner.device)).sum()
+    labels = of_cubes.index_select(1, chosen[None])[:, 0].long()
+
+    drawn = _drawn(labels, resident.weight.flatten()[rows + labels], generator)
+    labels = labels.gather(1, drawn)
+    vectors = _at(known.vectors, drawn)
+    kinds = _kind_loss(prototypes(vectors), resident.allowed.flatten(0, 1)[rows + labels])
+    nothing = kinds.new_zeros(())
+    if known.places is None or known.together is None:
+        return Losses(kinds, nothing, nothing)
+    places = _place_loss(
+        _at(known.places, drawn),
+        labels,
+        resident.kind.flatten()[rows + labels],
+        resident.instance.flatten()[rows + labels],
+        generator,
+    )
+    borders = _border_loss(known.together, patches.labels, resident.weight.flatten()[rows[..., None, None] + patches.labels.long()])
+    return Losses(kinds, places, borders)
+
+
+def _drawn(labels: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Indices (b, VOXELS) of voxels (b, 32³), drawn by weight and so that small structures come more often."""
+    sizes = torch.zeros(len(labels), VALUES, device=labels.device)
+    sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.float32))
+    wanted = weight * sizes.gather(1, labels).clamp(min=1) ** -EVENNESS
+    wanted = wanted * torch.where(labels == 0, BACKGROUND_SHARE, 1.0) + 1e-9
+    cumulative = wanted.double().cumsum(dim=1)
+    points = torch.rand(len(labels), VOXELS, generator=generator, device=labels.device).double()
+    return torch.searchsorted(cumulative, points * cumulative[:, -1:]).clamp(max=labels.shape[1] - 1)
+
+
+def _at(values: Tensor, voxels: Tensor) -> Tensor:
+    """(b, c, 32, 32, 32) at voxels (b, n) as (b, n, c)."""
+    flat = values.flatten(2)
+    return flat.gather(2, voxels[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+
+
+def _kind_loss(logits: Tensor, allowed: Tensor) -> Tensor:
+    """Minus the logarithm of the probability that a voxel is one of the kinds it can be; mean over voxels."""
+    among = torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
+    return (logits.logsumexp(dim=2) - among).mean()
+
+
+def _place_loss(places: Tensor, labels: Tensor, kinds: Tensor, instance: Tensor, generator: torch.Generator) -> Tensor:
+    """Places of one structure are near one another, those of two far apart: at some voxels against all drawn ones.
+
+    1 / (1 + distance²) is how likely two voxels are one structure, as in t-SNE; what is clicked is one of the two.
+    """
+    priority = torch.rand(labels.shape, generator=generator, device=labels.device) + instance
+    clicked = priority.topk(CLICKED, dim=1).indices
+    of_clicked = places.gather(1, clicked[..., None].expand(-1, -1, places.shape[2]))
+    label, kind = labels.gather(1, clicked)[..., None], kinds.gather(1, clicked)[..., None]
+    counted = instance.gather(1, clicked)[..., None] & instance[:, None]
+
+    away = (of_clicked[:, :, None] - places[:, None]).square().sum(dim=3)
+    same = label == labels[:, None]
+    of_kind = (kind == kinds[:, None]) & (kind >= 0)
+    apart = ~same * torch.where(of_kind, 1.0, OTHER_KIND)
+    pull, push = torch.log1p(away), torch.log1p(away) - torch.log(away + 1e-3)
+    return _weighted_mean(pull, counted & same) + _weighted_mean(push, counted * apart)
+
+
+def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Whether a voxel and the next one along each axis are of one structure, where one of them at least is labelled."""
+    targets, weights = [], []
+    for axis in (1, 2, 3):
+        count = labels.shape[axis] - 1
+        this, following = labels.narrow(axis, 0, count), labels.narrow(axis, 1, count)
+        same = this == following
+        counts = ((this > 0) | (following > 0)) * torch.minimum(weight.narrow(axis, 0, count), weight.narrow(axis, 1, count))
+        pad = [0, 0] * (3 - axis) + [0, 1]
+        targets.append(F.pad(same.float(), pad))
+        weights.append(F.pad(counts * torch.where(same, 1.0, BORDER_WEIGHT), pad))
+    target, weighing = (unshuffled(torch.stack(maps, dim=1)) for maps in (targets, weights))
+    error = F.binary_cross_entropy_with_logits(together, target, reduction="none")
+    return _weighted_mean(error, weighing)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    weights = weights.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp(min=1e-6)
