@@ -1,0 +1,219 @@
+"""Scribbles, boxes and lassos, simulated on the device, and how they become the network's three prompt channels.
+
+A scribble is a row of clicks in the map of its sign; a box or a lasso is a starting mask that is 0.5 inside, in the
+channel of the previous mask, with no clicks of its own. Those who use the network take voxels above 0.5 of that channel
+for segmented, so that 0.5 says "maybe": the structure is somewhere in here, and nothing is claimed of any voxel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from training.learning import draws
+from training.learning.draws import Generator
+from training.learning.morphology import grown_by
+
+UNSURE = 0.5
+LENGTHS_MM = (20.0, 60.0)
+"""How long scribbles are."""
+BEND = 0.35
+"""How much the direction of a scribble changes at each voxel, next to its own length of 1."""
+LOOSE = 3
+"""How many voxels a box or a lasso is wider than the structure at most, on each side."""
+LASSO_SMOOTHING = 5
+"""Side, in voxels, of the square whose majority decides what a lasso holds."""
+
+
+class Scribbles(NamedTuple):
+    """At most one scribble in each patch of a batch.
+
+    Attributes:
+        path: (b, n, 3) int64: voxels z, y, x, each beside the one before or, after the end, the last one again.
+        sign: (b,) bool: True is positive.
+        there: (b,) bool: False where a patch has no scribble; its path and sign then say nothing.
+
+    """
+
+    path: Tensor
+    sign: Tensor
+    there: Tensor
+
+    def points(self, shape: Sequence[int]) -> Tensor:
+        """(b, 1, z, y, x) bool: the voxels of the scribbles in patches of a shape (z, y, x)."""
+        batch = len(self.path)
+        points = torch.zeros(batch, math.prod(shape), dtype=torch.bool, device=self.path.device)
+        held = self.there[:, None].expand(-1, self.path.shape[1])
+        return points.scatter(1, _flat(self.path, shape), held).view(batch, 1, *shape)
+
+
+@torch.no_grad()
+def scribbles(
+    region: Tensor,
+    sign: Tensor,
+    generator: Generator = None,
+    *,
+    spacing: float = 3.0,
+    start: Tensor | None = None,
+    lengths: tuple[float, float] = LENGTHS_MM,
+) -> Scribbles:
+    """Curved paths through a region, which go on in their direction and turn where the region ends.
+
+    Args:
+        region: bool, (b, 1, z, y, x): the structure, or where it is wrong (`clicks.error_region`). Paths stay inside.
+        sign: (b,) bool, passed on.
+        generator: draws where paths start, their lengths and turns.
+        spacing: mm of a voxel's side.
+        start: (b, 3) int64, z, y, x: where paths start, such as the position of a click into the region; drawn
+            uniformly from the region if None. A path that starts outside the region steps into it, or ends at once.
+        lengths: mm, shortest and longest. A path ends before if it has no voxel of the region beside it.
+
+    Raises:
+        ValueError: `lengths` do not rise from above 0, or `spacing` is not above 0.
+
+    """
+    shortest, longest = lengths
+    if not (0 < shortest <= longest and spacing > 0):
+        raise ValueError(f"Lengths {lengths} mm must rise from above 0, and a voxel of {spacing} mm must be above 0.")
+    batch, device, shape = len(region), region.device, region.shape[2:]
+    flat = region.flatten(1)
+    position, there = draws.voxels(region, draws.uniform(batch, generator, device))
+    if start is not None:
+        position = start
+    left = draws.uniform(batch, generator, device, shortest / spacing, longest / spacing)
+    heading = draws.directions(batch, generator, device)
+    around = _neighbours(device)
+    lengths_of_steps = around.float().norm(dim=1)
+    rays = around / lengths_of_steps[:, None]
+    most = math.ceil(longest / spacing)  # no step is shorter than a voxel
+    turns = torch.randn(most, batch, 3, generator=generator, device=device) * BEND
+    path = [position]
+    for turn in turns.unbind():
+        beside = position[:, None] + around
+        free = _within(beside, shape) & flat.gather(1, _flat(beside, shape))
+        liking = (heading + turn) @ rays.T
+        step = liking.masked_fill(~free, -math.inf).argmax(dim=1)
+        going = free.any(dim=1) & (left > 0)
+        position = position + around.index_select(0, step) * going[:, None]
+        left = left - lengths_of_steps.index_select(0, step)
+        heading = F.normalize(heading + turn + rays.index_select(0, step), dim=1)
+        path.append(position)
+    return Scribbles(torch.stack(path, dim=1), sign, there)
+
+
+@torch.no_grad()
+def boxes(truth: Tensor, generator: Generator = None, *, flat_share: float = 0.5) -> Tensor:
+    """The interior of a box around each structure, or around its outline on one slice; see `unsure`.
+
+    Each side lies 0 to `LOOSE` voxels outside the structure.
+
+    Args:
+        truth: bool, (b, 1, n, n, n). Patches without foreground get an empty interior.
+        generator: draws whether a box is flat, its slice and its sides.
+        flat_share: share of boxes on one slice.
+
+    Returns:
+        bool, (b, 1, n, n, n).
+
+    """
+    batch, device, size = len(truth), truth.device, truth.shape[-1]
+    axis, slab = _slabs(truth, generator)
+    flat = draws.uniform(batch, generator, device) < flat_share
+    held = truth[:, 0] & (slab | ~flat[:, None, None, None])
+    rows, columns = held.any(dim=3), held.any(dim=2)
+    index = torch.arange(size, device=device)
+    sides = []
+    for dim, hit in enumerate((rows.any(dim=2), rows.any(dim=1), columns.any(dim=1))):
+        loose = ~(flat & (axis == dim))
+        first = index.expand(batch, -1).masked_fill(~hit, size).amin(dim=1)
+        last = index.expand(batch, -1).masked_fill(~hit, -1).amax(dim=1)
+        first = first - draws.whole(batch, generator, device, 0, LOOSE) * loose
+        last = last + draws.whole(batch, generator, device, 0, LOOSE) * loose
+        sides.append((index >= first[:, None]) & (index <= last[:, None]) & hit.any(dim=1)[:, None])
+    z, y, x = sides
+    return (z[:, :, None, None] & y[:, None, :, None] & x[:, None, None, :])[:, None]
+
+
+@torch.no_grad()
+def lassos(truth: Tensor, generator: Generator = None) -> Tensor:
+    """What a loose line around each structure holds on one slice; see `unsure`.
+
+    The outline of the structure is widened by 1 to `LOOSE` voxels and smoothed, and its holes are filled.
+
+    Args:
+        truth: bool, (b, 1, n, n, n). Patches without foreground get an empty interior.
+        generator: draws the slices and how loose the lines are.
+
+    Returns:
+        bool, (b, 1, n, n, n).
+
+    """
+    batch, device = len(truth), truth.device
+    axis, slab = _slabs(truth, generator)
+    held = truth[:, 0] & slab
+    pictures = torch.stack([held.any(dim=dim) for dim in (1, 2, 3)], dim=1)  # along z, y, x
+    picture = pictures.gather(1, axis[:, None, None, None].expand(-1, 1, *pictures.shape[2:]))
+    wide = grown_by(picture, draws.whole(batch, generator, device, 1, LOOSE), LOOSE, axes=(-2, -1))
+    filled = wide | _enclosed(wide)
+    majority = F.avg_pool2d(filled.float(), LASSO_SMOOTHING, stride=1, padding=LASSO_SMOOTHING // 2) > 0.5
+    line = (majority | picture)[:, 0]
+    along = axis[:, None, None, None]
+    interior = ((along == 0) & line[:, None]) | ((along == 1) & line[:, :, None]) | ((along == 2) & line[:, :, :, None])
+    return (interior & slab)[:, None]
+
+
+def unsure(interior: Tensor) -> Tensor:
+    """The starting mask that a box or a lasso is to the network: float32, 0.5 inside and 0 outside."""
+    return interior.float() * UNSURE
+
+
+def _slabs(truth: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+    """An axis (b,) and the slice (b, n, n, n) across it through a voxel of the structure; larger slices come often.
+
+    Raises:
+        ValueError: the patches are not cubes.
+
+    """
+    batch, device, size = len(truth), truth.device, truth.shape[-1]
+    if truth.shape[2:] != (size, size, size):
+        raise ValueError(f"Patches of {tuple(truth.shape[2:])} voxels must be cubes to be cut along any axis.")
+    axis = draws.whole(batch, generator, device, 0, 2)
+    voxel, _ = draws.voxels(truth, draws.uniform(batch, generator, device))
+    chosen = voxel.gather(1, axis[:, None])
+    on = torch.arange(size, device=device) == chosen
+    along = axis[:, None, None, None]
+    z, y, x = on[:, :, None, None], on[:, None, :, None], on[:, None, None, :]
+    return axis, ((along == 0) & z) | ((along == 1) & y) | ((along == 2) & x)
+
+
+def _enclosed(picture: Tensor) -> Tensor:
+    """Pixels with the set on all four sides: its holes, and little more."""
+    enclosed = torch.ones_like(picture)
+    for dim in (-2, -1):
+        enclosed &= picture.cumsum(dim=dim) > 0
+        enclosed &= picture.flip(dim).cumsum(dim=dim).flip(dim) > 0
+    return enclosed
+
+
+def _neighbours(device: torch.device) -> Tensor:
+    """(26, 3) int64: the steps from a voxel to those around it."""
+    step = torch.arange(-1, 2, device=device)
+    steps = torch.cartesian_prod(step, step, step)
+    return torch.cat([steps[:13], steps[14:]])  # without the step to the voxel itself
+
+
+def _within(position: Tensor, shape: Sequence[int]) -> Tensor:
+    """Whether voxels (..., 3) lie in a patch."""
+    z, y, x = position.unbind(-1)
+    return (z >= 0) & (y >= 0) & (x >= 0) & (z < shape[0]) & (y < shape[1]) & (x < shape[2])
+
+
+def _flat(position: Tensor, shape: Sequence[int]) -> Tensor:
+    """Indices of voxels (..., 3) in array order; voxels outside are moved to the patch's border."""
+    z, y, x = (axis.clamp(0, size - 1) for axis, size in zip(position.unbind(-1), shape, strict=True))
+    return (z * shape[1] + y) * shape[2] + x
