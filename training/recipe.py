@@ -91,7 +91,7 @@ class Recipe:
 
         Raises RecipeError for a file that is not there, and for fields that are missing, unknown or cannot be.
         """
-        values = _values(Path(path))
+        values = recipe_values(Path(path))
         known = {field.name: field for field in dataclasses.fields(cls)}
         required = {name for name, field in known.items() if _has_no_default(field)}
         odd = sorted((required - values.keys()) | (values.keys() - known.keys()))
@@ -133,7 +133,7 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _values(path: Path) -> dict[str, Any]:
+def recipe_values(path: Path) -> dict[str, Any]:
     found = path if path.exists() else FOLDER / path.name
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))
@@ -145,4 +145,4 @@ def _values(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise RecipeError(f"{path} is not a recipe; see small.yaml for what one looks like.")
     base = values.pop("base", None)
-    return values if base is None else {**_values(found.with_name(base)), **values}
+    return values if base is None else {**recipe_values(found.with_name(base)), **values}

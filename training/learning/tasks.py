@@ -1,0 +1,121 @@
+"""The tasks of the loop: what one step of each asks of the network, and what it got wrong.
+
+Every task reads its own patches, gives one loss after another to be descended, and changes nothing else. Figures are
+tensors on the device, which nobody looks at before the log is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from CTSAM3DLib.model import CTSAM3D
+from training.learning.click_rounds import Prompted
+from training.learning.label_maps import Prototypes, label_losses
+from training.learning.plan import Plan, Task
+from training.learning.resident import Resident
+from training.learning.samples import Drawing, Patches, Placement, moved, read, scaled
+from training.losses import HEAT_MAP_SIGMA, dice_of, segmentation_loss
+
+QUALITY_WEIGHT = 0.1
+PAIR_OFFSET = 44
+"""Greatest distance, in voxels on each axis, between two patches of a pair."""
+HARMED = 0.2
+"""Share of masks shown to the cross-patch network that are not the truth but eroded."""
+
+Step = Iterator[tuple[Tensor, dict[str, Tensor]]]
+"""Losses to descend, one after another, each with its figures."""
+
+
+class Learning:
+    """All that the tasks work with."""
+
+    def __init__(
+        self, network: CTSAM3D, prototypes: Prototypes, resident: Resident, plan: Plan, generator: torch.Generator
+    ) -> None:
+        self.network, self.prototypes, self.resident, self.plan = network, prototypes, resident, plan
+        self.generator = generator
+        self._drawing = Drawing(resident, plan.regions)
+        self._device = resident.weight.device
+
+    def label_maps(self, task: Task, rng: np.random.Generator) -> Step:
+        """Kinds, places and borders of whole label maps."""
+        assert self.network.semantics is not None  # a plan with this task has a network that learns it
+        patches = self._read(self._placements(task, rng))
+        with self._autocast():
+            known = self.network.semantics.anatomy(scaled(patches.hu, self.plan.window))
+        losses = label_losses(known, self.prototypes, patches, self.resident, self.generator)
+        yield losses.total, {"kinds": losses.kinds, "places": losses.places, "borders": losses.borders}
+
+    def clicks(self, task: Task, rng: np.random.Generator) -> Step:
+        """Rounds of clicks on the same patches (Algorithm 1); what is known before any click stays as it is."""
+        patches = self._read(self._placements(task, rng))
+        image, truth = scaled(patches.hu, self.plan.window), patches.truth[:, None]
+        prompted = Prompted(truth, patches.hu[:, None], self.plan.spacing, self.plan.prompting, self.generator)
+        known = None
+        if self.network.semantics is not None:
+            with torch.no_grad(), self._autocast():
+                known = self.network.semantics(image)
+        target = truth.float()
+        for index in range(task.rounds):
+            with self._autocast(encoding=True):
+                levels = self.network.encode(image, known)
+            with self._autocast():
+                logits, quality = self.network.decoder(levels, prompted.maps.tensor())
+            probability = logits.detach().float().sigmoid()
+            dice = dice_of(probability, target)
+            loss = segmentation_loss(logits.float(), target) + QUALITY_WEIGHT * F.mse_loss(quality.float(), dice)
+            yield loss, {f"dice_{index + 1}": dice.mean()}
+            prompted.answered(probability)
+
+    def cross_patch(self, task: Task, rng: np.random.Generator) -> Step:
+        """Where in a neighbouring patch a structure goes on, from label maps alone."""
+        first = self._placements(task, rng)
+        offsets = rng.integers(-PAIR_OFFSET, PAIR_OFFSET + 1, size=(len(first), 3))
+        shown, asked = self._read(first), self._read([moved(p, o) for p, o in zip(first, offsets, strict=True)])
+        mask = shown.truth[:, None].float()
+        eroded = -F.max_pool3d(-mask, 3, stride=1, padding=1)
+        harmed = torch.rand(len(mask), generator=self.generator, device=self._device) < HARMED
+        mask = torch.where(harmed[:, None, None, None, None], eroded, mask)
+        images = (scaled(patches.hu, self.plan.window) for patches in (shown, asked))
+        with self._autocast():
+            proposed = self.network.propose(next(images), mask, next(images))
+        error = F.mse_loss(proposed.float(), heat_maps(asked.truth[:, None]))
+        yield error * 100, {"heat_map_error": error}
+
+    def _placements(self, task: Task, rng: np.random.Generator) -> list[Placement]:
+        found = []
+        for _ in range(task.batch):
+            structure = self._drawing.structure(rng, of_pieces=rng.random() < task.pieces)
+            found.append(self._drawing.placement(structure, rng, self.plan.stray, self.plan.poses, self.plan.looks))
+        return found
+
+    def _read(self, placements: list[Placement]) -> Patches:
+        with torch.no_grad():
+            return read(self.resident, placements, self.generator)
+
+    def _autocast(self, encoding: bool = False) -> torch.autocast:
+        """`encoding`: the last grid of the encoder is 2³; see `precise` in the decoder."""
+        on = self.plan.precision == "bfloat16" and not (encoding and self._device.type == "cpu")
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=on)
+
+
+def heat_maps(truth: Tensor) -> Tensor:
+    """As `training.losses.heat_map`, for bool (b, 1, n, n, n): a Gaussian at the voxel nearest to the centroid."""
+    side, device = truth.shape[-1], truth.device
+    along = torch.arange(side, device=device, dtype=torch.float32)
+    axes = [along.view(shape) for shape in ((1, -1, 1, 1), (1, 1, -1, 1), (1, 1, 1, -1))]
+    mask = truth[:, 0].float()
+    amount = mask.sum(dim=(1, 2, 3), keepdim=True)
+    centres = [(mask * axis).sum(dim=(1, 2, 3), keepdim=True) / amount.clamp(min=1) for axis in axes]
+    away = sum((axis - centre).square() for axis, centre in zip(axes, centres, strict=True))
+    assert isinstance(away, Tensor)
+    nearest = torch.where(truth[:, 0], away, torch.inf).flatten(1).argmin(dim=1)
+    found = [(nearest // side**2), nearest // side % side, nearest % side]
+    squared = sum((axis - voxel.view(-1, 1, 1, 1)).square() for axis, voxel in zip(axes, found, strict=True))
+    assert isinstance(squared, Tensor)
+    return (torch.exp(-squared / (2 * HEAT_MAP_SIGMA**2)) * (amount > 0))[:, None]
