@@ -80,30 +80,33 @@ def scribbles(
     shortest, longest = lengths
     if not (0 < shortest <= longest and spacing > 0):
         raise ValueError(f"Lengths {lengths} mm must rise from above 0, and a voxel of {spacing} mm must be above 0.")
-    batch, device, shape = len(region), region.device, region.shape[2:]
-    flat = region.flatten(1)
+    batch, device = len(region), region.device
     position, there = draws.voxels(region, draws.uniform(batch, generator, device))
     if start is not None:
         position = start
-    left = draws.uniform(batch, generator, device, shortest / spacing, longest / spacing)
-    heading = draws.directions(batch, generator, device)
+    # A rim of one voxel, which is not of the region, spares asking whether a step leaves the patch.
+    rimmed = F.pad(region, (1,) * 6)
+    shape = rimmed.shape[2:]
+    rimmed = rimmed.flatten(1)
     around = _neighbours(device)
+    steps = _flat(around, shape)
     lengths_of_steps = around.float().norm(dim=1)
     rays = around / lengths_of_steps[:, None]
+    left = draws.uniform(batch, generator, device, shortest / spacing, longest / spacing)
+    heading = draws.directions(batch, generator, device)
     most = math.ceil(longest / spacing)  # no step is shorter than a voxel
     turns = torch.randn(most, batch, 3, generator=generator, device=device) * BEND
-    path = [position]
+    here = _flat(position + 1, shape)
+    path = [here]
     for turn in turns.unbind():
-        beside = position[:, None] + around
-        free = _within(beside, shape) & flat.gather(1, _flat(beside, shape))
-        liking = (heading + turn) @ rays.T
-        step = liking.masked_fill(~free, -math.inf).argmax(dim=1)
-        going = free.any(dim=1) & (left > 0)
-        position = position + around.index_select(0, step) * going[:, None]
+        free = rimmed.gather(1, here[:, None] + steps)
+        wanted = heading + turn
+        step = (wanted @ rays.T).masked_fill(~free, -math.inf).argmax(dim=1)
+        here = here + steps.index_select(0, step) * (free.any(dim=1) & (left > 0))
         left = left - lengths_of_steps.index_select(0, step)
-        heading = F.normalize(heading + turn + rays.index_select(0, step), dim=1)
-        path.append(position)
-    return Scribbles(torch.stack(path, dim=1), sign, there)
+        heading = F.normalize(wanted + rays.index_select(0, step), dim=1)
+        path.append(here)
+    return Scribbles(_voxel(torch.stack(path, dim=1), shape) - 1, sign, there)
 
 
 @torch.no_grad()
@@ -207,13 +210,14 @@ def _neighbours(device: torch.device) -> Tensor:
     return torch.cat([steps[:13], steps[14:]])  # without the step to the voxel itself
 
 
-def _within(position: Tensor, shape: Sequence[int]) -> Tensor:
-    """Whether voxels (..., 3) lie in a patch."""
-    z, y, x = position.unbind(-1)
-    return (z >= 0) & (y >= 0) & (x >= 0) & (z < shape[0]) & (y < shape[1]) & (x < shape[2])
-
-
 def _flat(position: Tensor, shape: Sequence[int]) -> Tensor:
-    """Indices of voxels (..., 3) in array order; voxels outside are moved to the patch's border."""
-    z, y, x = (axis.clamp(0, size - 1) for axis, size in zip(position.unbind(-1), shape, strict=True))
+    """Indices of voxels (..., 3) in array order."""
+    z, y, x = position.unbind(-1)
     return (z * shape[1] + y) * shape[2] + x
+
+
+def _voxel(index: Tensor, shape: Sequence[int]) -> Tensor:
+    """The voxels (..., 3) of indices in array order."""
+    row = index.div(shape[2], rounding_mode="floor")
+    z = row.div(shape[1], rounding_mode="floor")
+    return torch.stack([z, row.remainder(shape[1]), index.remainder(shape[2])], dim=-1)
