@@ -13,6 +13,7 @@ from typing import Annotated
 
 import cc3d
 import numpy as np
+import SimpleITK as sitk
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -37,7 +38,7 @@ def prepared_cases(
     """The cases of volumes that are on the model's grid."""
     for record, volume in zip(records, volumes, strict=True):
         labels = volume.labels.get("labels")
-        pieces = volume.labels.get("supervoxels_merged")
+        pieces = None if _is_coarse(record, spacing) else volume.labels.get("supervoxels_merged")
         yield PreparedCase(
             name=record.case,
             patient=record.patient or record.case,
@@ -65,6 +66,17 @@ def synthetic_scenes(count: int, spacing: float, window: tuple[float, float]) ->
         yield PreparedCase(name, name, "synthetic", "phantom", names, labels, quantised(hu, window))
 
 
+def _is_coarse(record: CaseRecord, spacing: float) -> bool:
+    """Whether the CT's own voxels are larger than the grid's: supervoxels would follow what was interpolated."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(record.ct))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError:  # a folder of slices, say, which was read by other means
+        return False
+    return max(header.GetSpacing()) > 1.2 * spacing
+
+
 def _with_even_air(ct: NDArray[np.int16], spacing: float) -> NDArray[np.int16]:
     """The CT with `AIR` wherever no body is near."""
     body = cc3d.largest_k(ct > -500, k=1)
@@ -81,7 +93,7 @@ def main(
     spacing: Annotated[float, typer.Option(help="Voxel of the model's grid, mm.")] = 3.0,
     window: Annotated[tuple[float, float], typer.Option(help="HU that the model tells apart.")] = (-1000, 800),
     without: Annotated[list[str] | None, typer.Option(help="A case to leave out; may be repeated.")] = None,
-    scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 24,
+    scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 5,
     jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
 ) -> None:
     """Bring all cases of a data set onto the model's grid, and pack them in one file."""

@@ -105,9 +105,9 @@ def _at(values: Tensor, voxels: Tensor) -> Tensor:
 
 
 def _kind_loss(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Minus the logarithm of the probability that a voxel is one of the kinds it can be; mean over voxels."""
+    """Minus the logarithm of the probability that a voxel is one of the kinds it can be; mean where it cannot be all."""
     among = torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
-    return (logits.logsumexp(dim=2) - among).mean()
+    return _weighted_mean(logits.logsumexp(dim=2) - among, ~allowed.all(dim=2))
 
 
 def _place_loss(places: Tensor, labels: Tensor, kinds: Tensor, instance: Tensor, generator: torch.Generator) -> Tensor:

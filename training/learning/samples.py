@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.learning.looks import AIR_HU, Look, LookRange
-from training.learning.painting import Paint
 from training.learning.poses import PATCH, Pose, PoseRange, read_linearly, read_nearest, voxelwise
 from training.learning.resident import Resident, Structure
 
@@ -33,7 +32,6 @@ class Placement:
     pose: Pose
     start: NDArray[np.int64]
     look: Look
-    paint: Paint | None
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Patches:
         hu: float32 (b, 64, 64, 64).
         labels: uint8, of each one's case. cases: int64 (b,), which.
         truth: bool, the structure that was drawn.
-        positions: of the voxels in their cases, float32 (b, 3, 64, 64, 64); outside a case, beyond its borders.
 
     """
 
@@ -84,13 +81,12 @@ class Drawing:
         pose = Pose.random(np.array(anchor, float), rng, poses)
         start = rng.integers(-stray, stray + 1, size=3) - PATCH // 2
         look = Look.random(rng, looks, self._resident.contrast[structure.case], PATCH)
-        paint = None if case.hu is not None else self._resident.paints[structure.case].random(rng)
-        return Placement(structure, pose, start, look, paint)
+        return Placement(structure, pose, start, look)
 
 
 def moved(placement: Placement, offset: NDArray[np.int64]) -> Placement:
     """Another patch of the same patient in the same pose and look, its first voxel so many voxels on."""
-    return Placement(placement.structure, placement.pose, placement.start + offset, placement.look, placement.paint)
+    return Placement(placement.structure, placement.pose, placement.start + offset, placement.look)
 
 
 def read(resident: Resident, placements: Sequence[Placement], generator: torch.Generator) -> Patches:
@@ -105,11 +101,8 @@ def read(resident: Resident, placements: Sequence[Placement], generator: torch.G
         of_pieces = resident.pieces[case]
         pieces = None if of_pieces is None else read_nearest(of_pieces, place)
         volume = resident.hu[case]
-        if volume is not None:
-            hu = read_linearly(volume, place) + AIR_HU
-        else:
-            assert placement.paint is not None  # drawn with the placement
-            hu = placement.paint.of(labels, generator)
+        assert volume is not None
+        hu = read_linearly(volume, place) + AIR_HU
         kept = placement.look.kept(hu)
         shown = pieces if placement.structure.of_pieces else labels
         assert shown is not None  # a supervoxel is only drawn where there are some

@@ -85,7 +85,7 @@ def kinship_and_identity(vectors: Tensor, places: Tensor, prompts: Tensor) -> Te
     away = torch.zeros_like(alike)
     for place, given in zip(places.split(1, dim=1), given_places.split(1, dim=2), strict=True):  # axis by axis
         away += (place - given).square()
-    identical = alike * torch.exp(-away)
+    identical = alike / (1 + away)  # as the places were learnt (training/learning/label_maps.py)
     best = [_best_of_each(maps).unflatten(2, (GRID, GRID, GRID)) for maps in (alike, identical)]
     return torch.cat(best, dim=1)
 

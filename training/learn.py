@@ -1,0 +1,63 @@
+"""Train the bundled model in one loop: `python -m training.learn --plan whole-body.yaml --data DATA.npz --run FOLDER`.
+
+DATA.npz is what `training.prepare` wrote. The same command goes on with a run that was stopped or killed. The folder has
+`curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from CTSAM3DLib.model.checkpoints import ModelInfo
+from training.data.prepared import Prepared
+from training.learning.learner import Learner
+from training.learning.plan import Plan
+from training.learning.resident import Resident
+from training.recipe import RecipeError
+
+
+def begun(plan_file: Path, data: Path, run: Path, device: torch.device, start_from: Path | None) -> Learner:
+    """A run at its last checkpoint, or at its beginning. Raises RecipeError, VolumeError, ModelError."""
+    plan = Plan.read(plan_file)
+    prepared = Prepared.read(data)
+    if (prepared.spacing, prepared.window) != (plan.spacing, plan.window):
+        raise RecipeError(f"{data} was prepared for another spacing or window than {plan_file}'s; prepare it again.")
+    there = {case.patient for case in prepared.cases}
+    prepared = prepared.without(patient for patient in plan.held_out if patient in there)
+    labels = {name for case in prepared.cases for name in case.names.values() if case.source == "ct"}
+    trained = plan.tasks.get("cross_patch")
+    info = ModelInfo(
+        name=plan.network,
+        spacing=plan.spacing,
+        window=plan.window,
+        cross_patch=trained is not None and trained.share > 0,
+        labels=tuple(sorted(labels)),
+    )
+    run.mkdir(parents=True, exist_ok=True)
+    learner = Learner(plan, Resident.of(prepared, device), run, info, device)
+    if not learner.resume() and start_from is not None:
+        learner.start_from(start_from)
+    return learner
+
+
+def main(
+    plan: Annotated[Path, typer.Option(help="A recipe of the loop: a YAML file, or one of training/recipes.")],
+    data: Annotated[Path, typer.Option(help="What training.prepare wrote.")],
+    run: Annotated[Path, typer.Option(help="The run's folder.")],
+    start_from: Annotated[Path | None, typer.Option(help="Trained weights to begin a new run with.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda; default a GPU where there is one.")] = "",
+    minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = math.inf,
+    steps: Annotated[float, typer.Option(help="Stop after so many steps in all.")] = math.inf,
+) -> None:
+    """Train by a plan, or go on with a run that was stopped."""
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    begun(plan, data, run, chosen, start_from).learn(minutes, steps)
+
+
+if __name__ == "__main__":
+    typer.run(main)

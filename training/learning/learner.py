@@ -1,0 +1,226 @@
+"""The loop: one task after another, each step as it was drawn, checkpoints in parts, figures in a CSV.
+
+No value leaves the device between two lines of the log. A run that goes on draws what would have come; its optimisers'
+momentum was kept in bfloat16, so its weights are those of an unbroken run but for that.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.model import CTSAM3D
+from CTSAM3DLib.model.checkpoints import ModelInfo, save
+from training.curve import curve_writer
+from training.learning.label_maps import Prototypes
+from training.learning.plan import Plan, Task
+from training.learning.resident import Resident
+from training.learning.tasks import Learning, Step
+from training.learning.warm_start import fitted
+from training.muon import optimisers
+
+PART_BYTES = 15 * 2**20
+CURVE_COLUMNS = ("step", "task", "figure", "value", "rate", "seconds")
+
+
+class LearningError(CTSAM3DError):
+    """A run that cannot go on."""
+
+
+class Learner:
+    """The state of one run: weights, their running average, optimisers, and the step."""
+
+    def __init__(self, plan: Plan, resident: Resident, run: Path, info: ModelInfo, device: torch.device) -> None:
+        self.plan, self.run, self._info, self._device = plan, run, info, device
+        torch.manual_seed(plan.seed)
+        network = plan.build_network().to(device)
+        self.network: CTSAM3D = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.prototypes = Prototypes(network.config.semantic_width).to(device)
+        self._generator = torch.Generator(device)
+        self._learning = Learning(self.network, self.prototypes, resident, plan, self._generator)
+        self._learnt_by = _parts(self.network, self.prototypes)
+        self._optimisers = {
+            name: optimisers(self._learnt_by[name], "muon", task.rate, plan.weight_decay)
+            for name, task in plan.tasks.items()
+            if task.share > 0
+        }
+        self._steps_of = dict.fromkeys(self._optimisers, 0)
+        self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.step = 0
+
+    def learn(self, minutes: float = math.inf, steps: float = math.inf, log_every: int = 50, save_s: float = 600) -> None:
+        """Go on until `minutes` have passed or `steps` are done in all.
+
+        Raises LearningError where the loss is no number any more; the last checkpoint is kept.
+        """
+        begun = logged = saved = time.monotonic()
+        figures: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
+        self.network.train()
+        with curve_writer(self.run / "curve.csv", CURVE_COLUMNS, self.step) as curve:
+            while self.step < steps and (now := time.monotonic()) < begun + 60 * minutes:
+                name = self._task_of(self.step)
+                rate = self._rate(name, (now - begun) / (60 * minutes))
+                for loss, found in self._drawn(name):
+                    self._descend(name, loss, rate)
+                    for figure, value in {"loss": loss, **found}.items():
+                        figures[name, figure].append(value.detach())
+                self._follow(name)
+                self.step += 1
+                if self.step % log_every == 0:
+                    self._log(curve, figures, rate, time.monotonic() - logged)
+                    logged = time.monotonic()
+                if time.monotonic() > saved + save_s:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+
+    def _task_of(self, step: int) -> str:
+        names = list(self._optimisers)
+        shares = np.array([self.plan.tasks[name].share for name in names])
+        return str(np.random.default_rng([self.plan.seed, step]).choice(names, p=shares / shares.sum()))
+
+    def _drawn(self, name: str) -> Step:
+        """The losses of a step, whose samples depend on its number alone."""
+        seed = [self.plan.seed, self.step, 1]
+        self._generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        task: Task = self.plan.tasks[name]
+        losses: Step = getattr(self._learning, name)(task, np.random.default_rng(seed))
+        return losses
+
+    def _descend(self, name: str, loss: Tensor, rate: float) -> None:
+        learnt = self._learnt_by[name]
+        learnt.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(learnt.parameters(), self.plan.gradient_clip)
+        for optimiser in self._optimisers[name]:
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+
+    def _rate(self, name: str, done: float) -> float:
+        warm = min(1.0, (self._steps_of[name] + 1) / self.plan.warmup_steps)
+        return self.plan.tasks[name].rate * warm * (max(1.0 - done, 0.02) if self.plan.anneal else 1.0)
+
+    @torch.no_grad()
+    def _follow(self, name: str) -> None:
+        """The running average of what the task learns takes a step; young averages follow faster."""
+        self._steps_of[name] += 1
+        decay = min(self.plan.ema_decay, self._steps_of[name] / (self._steps_of[name] + 10))
+        for key, tensor in self.network.state_dict().items():
+            if key.split(".")[0] in _TAUGHT[name]:
+                if tensor.is_floating_point():
+                    self._average[key].lerp_(tensor, 1 - decay)
+                else:
+                    self._average[key].copy_(tensor)
+
+    def _log(self, curve: Any, figures: dict[tuple[str, str], list[Tensor]], rate: float, seconds: float) -> None:
+        means = torch.stack([torch.stack(values).float().mean() for values in figures.values()]).tolist()
+        for (task, figure), mean in zip(figures, means, strict=True):
+            curve.writerow((self.step, task, figure, f"{mean:.5f}", f"{rate:.2e}", f"{seconds:.1f}"))
+        figures.clear()
+        if not all(map(math.isfinite, means)):
+            raise LearningError(f"A loss before step {self.step} is no number; go on with a lower rate.")
+
+    def save(self) -> None:
+        """Write `model.safetensors`, the averaged network, and `state-0.pt`, ...: what is needed to go on."""
+        save(self.run / "model.safetensors", self.averaged(), self._info)
+        momenta = [
+            {index: _halved(state) for index, state in optimiser.state_dict()["state"].items()}
+            for optimiser in self._all_optimisers()
+        ]
+        state = {
+            "network": self.network.state_dict(),
+            "prototypes": self.prototypes.state_dict(),
+            "momenta": momenta,
+            "step": self.step,
+            "steps_of": self._steps_of,
+        }
+        content = io.BytesIO()
+        torch.save(state, content)
+        whole = content.getbuffer()
+        for part in range(math.ceil(len(whole) / PART_BYTES)):
+            with writing_whole(self.run / f"state-{part}.pt") as temporary:
+                temporary.write_bytes(whole[part * PART_BYTES : (part + 1) * PART_BYTES])
+
+    def resume(self) -> bool:
+        """Go on from what `save` wrote, if anything; returns whether there was something."""
+        parts = [self.run / f"state-{part}.pt" for part in itertools.takewhile(self._is_there, itertools.count())]
+        if not parts:
+            return False
+        content = io.BytesIO(b"".join(part.read_bytes() for part in parts))
+        state = torch.load(content, weights_only=True, map_location=self._device)
+        self.network.load_state_dict(state["network"])
+        self.prototypes.load_state_dict(state["prototypes"])
+        for optimiser, momenta in zip(self._all_optimisers(), state["momenta"], strict=True):
+            whole = optimiser.state_dict()
+            whole["state"] = {index: _whole(kept) for index, kept in momenta.items()}
+            optimiser.load_state_dict(whole)
+        self.step, self._steps_of = state["step"], state["steps_of"]
+        self._average = _average_of(self.run / "model.safetensors", self.network)
+        return True
+
+    def start_from(self, weights: Path) -> list[str]:
+        """Begin with trained weights; returns the names of tensors that begin anew. Raises ModelError."""
+        fresh = fitted(self.network, weights)
+        self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        return fresh
+
+    def averaged(self) -> CTSAM3D:
+        """The network with the averaged weights, on the CPU."""
+        network = self.plan.build_network()
+        network.load_state_dict({name: tensor.cpu() for name, tensor in self._average.items()})
+        return network
+
+    def _is_there(self, part: int) -> bool:
+        return (self.run / f"state-{part}.pt").exists()
+
+    def _all_optimisers(self) -> Iterator[torch.optim.Optimizer]:
+        return itertools.chain.from_iterable(self._optimisers.values())
+
+
+_TAUGHT: Mapping[str, tuple[str, ...]] = {
+    "label_maps": ("semantics",),
+    "clicks": ("encoder", "decoder"),
+    "cross_patch": ("cross_patch",),
+}
+"""Which parts of the network each task teaches."""
+
+
+def _parts(network: CTSAM3D, prototypes: Prototypes) -> dict[str, nn.Module]:
+    found = {
+        name: nn.ModuleList(getattr(network, part) for part in parts if getattr(network, part) is not None)
+        for name, parts in _TAUGHT.items()
+    }
+    found["label_maps"].append(prototypes)
+    return dict(found)
+
+
+def _halved(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.bfloat16() if isinstance(value, Tensor) and value.ndim > 1 else value for key, value in state.items()
+    }
+
+
+def _whole(state: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.float() if isinstance(value, Tensor) else value for key, value in state.items()}
+
+
+def _average_of(path: Path, network: CTSAM3D) -> dict[str, Tensor]:
+    """The averaged weights of a file, as they lie beside those of the network."""
+    from CTSAM3DLib.model.checkpoints import load
+
+    own = network.state_dict()
+    kept = load(path).network.state_dict()
+    return {name: kept[name].to(tensor.device, tensor.dtype) for name, tensor in own.items()}

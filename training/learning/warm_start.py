@@ -1,0 +1,36 @@
+"""Begin with the weights of a network that is a little different: what fits is taken, what is wider is filled up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from CTSAM3DLib.model import CTSAM3D
+from CTSAM3DLib.model.checkpoints import load
+
+
+@torch.no_grad()
+def fitted(network: CTSAM3D, weights: Path) -> list[str]:
+    """Give a network the weights of a file; returns the names of its tensors that stay as they are.
+
+    A convolution that only reads more channels than the file's takes its weights and reads nothing of the others yet,
+    so that the network answers as the file's does. Raises ModelError where the file cannot be read.
+    """
+    trained = load(weights).network.state_dict()
+    fresh = []
+    for name, own in network.state_dict().items():
+        given = trained.get(name)
+        if given is None or given.ndim != own.ndim:
+            fresh.append(name)
+        elif given.shape == own.shape:
+            own.copy_(given)
+        elif given.ndim == 5 and given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]:
+            if given.shape[1] < own.shape[1]:
+                own.zero_()
+                own[:, : given.shape[1]] = given
+            else:
+                fresh.append(name)
+        else:
+            fresh.append(name)
+    return fresh
