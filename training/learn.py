@@ -1,7 +1,7 @@
 """Train the bundled model in one loop: `python -m training.learn --plan whole-body.yaml --data DATA.npz --run FOLDER`.
 
-DATA.npz is what `training.prepare` wrote. The same command goes on with a run that was stopped or killed. The folder has
-`curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on.
+DATA.npz is what `training.prepare` wrote. The same command goes on with a run that was stopped or killed. The folder
+has `curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on.
 """
 
 from __future__ import annotations

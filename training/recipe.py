@@ -134,6 +134,7 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def recipe_values(path: Path) -> dict[str, Any]:
+    """The content of a recipe's YAML file, or of one of ours by its name, over that of its `base`; else RecipeError."""
     found = path if path.exists() else FOLDER / path.name
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Look at what is learnt from: `python -m training.sample_sheet --plan whole-body.yaml --data DATA.npz --output sheet.png`.
+"""Look at what is learnt from: `python -m training.sample_sheet --plan whole-body.yaml --data DATA.npz --output PNG`.
 
 The sheet shows patches as the loop reads them, each in the slice of its first click: truth outlined, previous mask
 shaded, positive clicks green, negative ones red. The table counts regions, sources and kinds over many drawn samples.

@@ -1,8 +1,7 @@
 """A data set made ready for training, in one small file that NumPy alone opens.
 
-`python -m training.prepare DATA FILE` writes it (`training/prepare.py`). Every case lies on the model's grid, along L, P
-and S; HU are clipped to the window of the model and rounded to 4 HU, of which an 8-bit difference from the voxel before
-is packed. Arrays are (z, y, x).
+`python -m training.prepare DATA FILE` writes it (`training/prepare.py`). Every case lies on the model's grid, along L,
+P and S; HU are clipped to the window of the model and rounded to 4 HU. Arrays are (z, y, x).
 """
 
 from __future__ import annotations
@@ -138,9 +137,10 @@ def _put(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> Non
 
 def _case(fields: dict, arrays: np.lib.npyio.NpzFile) -> PreparedCase:
     name = fields["name"]
+    packed = arrays.get(f"hu/{name}")
     return PreparedCase(
         **{**fields, "names": {int(value): structure for value, structure in fields["names"].items()}},
         labels=arrays[f"labels/{name}"],
-        hu=_unpacked(arrays[f"hu/{name}"]) if f"hu/{name}" in arrays else None,
-        pieces=arrays[f"pieces/{name}"] if f"pieces/{name}" in arrays else None,
+        hu=None if packed is None else _unpacked(packed),
+        pieces=arrays.get(f"pieces/{name}"),
     )

@@ -76,15 +76,10 @@ def label_losses(
     nothing = kinds.new_zeros(())
     if known.places is None or known.together is None:
         return Losses(kinds, nothing, nothing)
-    places = _place_loss(
-        _at(known.places, drawn),
-        labels,
-        resident.kind.flatten()[rows + labels],
-        resident.instance.flatten()[rows + labels],
-        generator,
-    )
-    borders = _border_loss(known.together, patches.labels, resident.weight.flatten()[rows[..., None, None] + patches.labels.long()])
-    return Losses(kinds, places, borders)
+    kind, instance = (table.flatten()[rows + labels] for table in (resident.kind, resident.instance))
+    places = _place_loss(_at(known.places, drawn), labels, kind, instance, generator)
+    weight = resident.weight.flatten()[rows[..., None, None] + patches.labels.long()]
+    return Losses(kinds, places, _border_loss(known.together, patches.labels, weight))
 
 
 def _drawn(labels: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -105,7 +100,7 @@ def _at(values: Tensor, voxels: Tensor) -> Tensor:
 
 
 def _kind_loss(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Minus the logarithm of the probability that a voxel is one of the kinds it can be; mean where it cannot be all."""
+    """Minus the logarithm of the probability that a voxel is a kind it can be; mean where it cannot be every one."""
     among = torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
     return _weighted_mean(logits.logsumexp(dim=2) - among, ~allowed.all(dim=2))
 
@@ -136,7 +131,8 @@ def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         count = labels.shape[axis] - 1
         this, following = labels.narrow(axis, 0, count), labels.narrow(axis, 1, count)
         same = this == following
-        counts = ((this > 0) | (following > 0)) * torch.minimum(weight.narrow(axis, 0, count), weight.narrow(axis, 1, count))
+        least = torch.minimum(weight.narrow(axis, 0, count), weight.narrow(axis, 1, count))
+        counts = ((this > 0) | (following > 0)) * least
         pad = [0, 0] * (3 - axis) + [0, 1]
         targets.append(F.pad(same.float(), pad))
         weights.append(F.pad(counts * torch.where(same, 1.0, BORDER_WEIGHT), pad))

@@ -60,7 +60,9 @@ class Learner:
         self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.step = 0
 
-    def learn(self, minutes: float = math.inf, steps: float = math.inf, log_every: int = 50, save_s: float = 600) -> None:
+    def learn(
+        self, minutes: float = math.inf, steps: float = math.inf, log_every: int = 50, save_s: float = 600
+    ) -> None:
         """Go on until `minutes` have passed or `steps` are done in all.
 
         Raises LearningError where the loss is no number any more; the last checkpoint is kept.

@@ -1,13 +1,16 @@
 """How a patch looks: contrast phases, noise and blur of a scanner, thick slices, a table, an arm, a cut field of view.
 
-A look is drawn on the host; the device changes one patch (64, 64, 64) of HU by it. Structures that are made lighter or
-darker fade into their neighbours, and supervoxels between them are changed likewise: else an edge that no CT has would
-tell the network where a structure ends.
+A look is drawn on the host; the device changes a batch of patches (b, 64, 64, 64) of HU by theirs. Structures that are
+made lighter or darker fade into their neighbours, and supervoxels between them are changed likewise: else an edge that
+no CT has would tell the network where a structure ends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +22,8 @@ AIR_HU = -1000.0
 SURELY_AIR_HU = -900.0
 """Mean of eight voxels cubed below which no body is near."""
 VALUES = 256
+GRAIN_GAIN = 3.3
+"""What smoothed noise is multiplied by to have the deviation of white noise again, about."""
 
 
 @dataclass(frozen=True)
@@ -106,90 +111,142 @@ class Look:
             else None,
         )
 
-    def of(self, hu: Tensor, labels: Tensor, pieces: Tensor | None, generator: torch.Generator) -> Tensor:
-        """HU (64, 64, 64) in this look; labels uint8, pieces of any integer type, all of one shape."""
-        device = hu.device
-        if self.of_labels is not None and self.of_pieces is not None:
-            change = _looked_up(self.of_labels, labels)
-            if pieces is not None:
-                beside = _looked_up(self.of_pieces, pieces % VALUES) * (pieces > 0)
-                change = torch.where(labels > 0, change, beside)
-            # Air inside and outside of the body stays what it is.
-            hu = hu + faded(change) * ((hu + 950) / 150).clamp(0, 1)
-        if self.table is not None or self.arm is not None:
-            hu = self._furnished(hu)
-        if self.blur:
-            hu = blurred(hu, self.blur)
-        if self.thick is not None:
-            hu = in_thick_slices(hu, *self.thick)
-        hu = hu * self.gain + (self.shift + 1000 * (self.gain - 1))  # about air
-        if self.noise:
-            white = torch.randn(hu.shape, generator=generator, device=device)
-            grain = faded(torch.randn(hu.shape, generator=generator, device=device)) * 3.3  # a deviation of about 1
-            hu = hu + self.noise * ((1 - self.grain) ** 0.5 * white + self.grain**0.5 * grain)
-        if self.cut is not None:
-            hu = torch.where(self.kept(hu), hu, AIR_HU)
-        return hu
 
-    def kept(self, like: Tensor) -> Tensor:
-        """Which voxels lie inside the field of view: bool, (64, 64, 64)."""
-        inside = torch.ones_like(like, dtype=torch.bool)
-        if self.cut is not None:
-            axis, first, last = self.cut
-            inside.narrow(axis, 0, first).fill_(False)
-            inside.narrow(axis, last, inside.shape[axis] - last).fill_(False)
-        return inside
+def changed(
+    hu: Tensor, labels: Tensor, pieces: Tensor, looks: Sequence[Look], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Patches in their looks, and which of their voxels are in the field of view; both (b, 64, 64, 64).
 
-    def _furnished(self, hu: Tensor) -> Tensor:
-        side = hu.shape[0]
-        near = F.avg_pool3d(hu[None, None], 8)[0, 0]
-        free = near.repeat_interleave(8, 0).repeat_interleave(8, 1).repeat_interleave(8, 2) < SURELY_AIR_HU
-        painted = hu
-        if self.table is not None:
-            plate = torch.full_like(hu, -700.0)
-            plate[:, self.table : self.table + 1] = 150.0
-            at_plate = torch.zeros_like(free)
-            at_plate[:, self.table : self.table + 6] = True
-            painted = torch.where(free & at_plate, plate, painted)
-        if self.arm is not None:
-            y, x, radius = self.arm
-            along = torch.arange(side, device=hu.device)
-            distance = ((along[:, None] - y) ** 2 + (along - x) ** 2).sqrt().expand_as(hu)
-            limb = torch.full_like(hu, 50.0)
-            limb = torch.where(distance > 0.8 * radius, -100.0, limb)
-            limb = torch.where(distance < 0.3 * radius, 700.0, limb)
-            painted = torch.where(free & (distance < radius), limb, painted)
-        return painted
+    Args:
+        hu: float32 (b, 64, 64, 64); it is changed in place.
+        labels, pieces: of any integer types, of the same shape.
+        looks: one for each patch.
+        generator: draws the noise, on the device.
+
+    """
+    of = partial(_those, looks, hu.device)
+    if found := of(lambda look: look.of_labels is not None):
+        tables = [np.stack([_table(looks[n].of_labels), _table(looks[n].of_pieces)]) for n in found.numbers]
+        _change(hu, found, lambda part: _recoloured(part, found.of(labels), found.of(pieces), found.tensor(tables)))
+    if found := of(lambda look: look.table is not None):
+        _change(hu, found, lambda part: _with_table(part, found.tensor([looks[n].table for n in found.numbers])))
+    if found := of(lambda look: look.arm is not None):
+        _change(hu, found, lambda part: _with_arm(part, found.tensor([looks[n].arm for n in found.numbers])))
+    if found := of(lambda look: look.blur > 0):
+        _change(hu, found, lambda part: blurred(part, found.tensor([looks[n].blur for n in found.numbers])))
+    for axis, voxels in {look.thick for look in looks if look.thick is not None}:
+        if found := of(lambda look, way=(axis, voxels): look.thick == way):
+            _change(hu, found, lambda part, axis=axis, voxels=voxels: in_thick_slices(part, axis + 1, voxels))
+    everything = _Those(list(range(len(looks))), hu.device)
+    gain, shift = everything.tensor([(look.gain, look.shift) for look in looks])[..., None, None, None].unbind(1)
+    hu.mul_(gain).add_(shift - AIR_HU * (gain - 1))  # about air
+    if found := of(lambda look: look.noise > 0):
+        sizes = found.tensor([(looks[n].noise, looks[n].grain) for n in found.numbers])
+        _change(hu, found, lambda part: _noisy(part, sizes, generator))
+    kept = torch.ones_like(hu, dtype=torch.bool)
+    for number, look in enumerate(looks):
+        if look.cut is not None:
+            axis, first, last = look.cut
+            for begin, length in ((0, first), (last, hu.shape[axis + 1] - last)):
+                hu[number].narrow(axis, begin, length).fill_(AIR_HU)
+                kept[number].narrow(axis, begin, length).fill_(False)
+    return hu, kept
 
 
-def faded(volume: Tensor) -> Tensor:
-    """Smoothed by (1, 2, 1) / 4 along each axis."""
-    for axis in range(3):
-        first, last = volume.narrow(axis, 0, 1), volume.narrow(axis, volume.shape[axis] - 1, 1)
-        before = torch.cat((first, volume.narrow(axis, 0, volume.shape[axis] - 1)), dim=axis)
-        after = torch.cat((volume.narrow(axis, 1, volume.shape[axis] - 1), last), dim=axis)
-        volume = (before + after).mul_(0.25).add_(volume, alpha=0.5)
-    return volume
+class _Those:
+    """Some patches of a batch, which the host knows by number."""
+
+    def __init__(self, numbers: list[int], device: torch.device) -> None:
+        self.numbers, self._device = numbers, device
+        self.index = torch.tensor(numbers).to(device, non_blocking=True)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def of(self, batch: Tensor) -> Tensor:
+        return batch.index_select(0, self.index)
+
+    def tensor(self, values: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(np.asarray(values, np.float32)).to(self._device, non_blocking=True)
 
 
-def blurred(volume: Tensor, deviation: float) -> Tensor:
-    """Smoothed by a Gaussian of up to a voxel."""
-    beside = float(np.exp(-0.5 / deviation**2))
-    weight = beside / (1 + 2 * beside)
-    return volume.lerp(faded(volume), min(weight / 0.25, 1.0))
+def _those(looks: Sequence[Look], device: torch.device, wanted: Callable[[Look], bool]) -> _Those:
+    return _Those([number for number, look in enumerate(looks) if wanted(look)], device)
 
 
-def in_thick_slices(volume: Tensor, axis: int, voxels: int) -> Tensor:
+def _change(batch: Tensor, those: _Those, change: Callable[[Tensor], Tensor]) -> None:
+    batch.index_copy_(0, those.index, change(those.of(batch)))
+
+
+def _recoloured(hu: Tensor, labels: Tensor, pieces: Tensor, tables: Tensor) -> Tensor:
+    """`tables` (b, 2, 256): HU to add to labels and to supervoxels."""
+    of_labels, of_pieces = tables.unbind(1)
+    change = of_labels.gather(1, labels.flatten(1).long()).view(hu.shape)
+    beside = of_pieces.gather(1, pieces.flatten(1).long() % VALUES).view(hu.shape) * (pieces > 0)
+    change = torch.where(labels > 0, change, beside)
+    # Air inside and outside of the body stays what it is.
+    return hu + faded(change) * ((hu + 950) / 150).clamp(0, 1)
+
+
+def _free(hu: Tensor) -> Tensor:
+    """Where there is air and no body near."""
+    near = F.avg_pool3d(hu[:, None], 8)[:, 0]
+    for axis in (1, 2, 3):
+        near = near.repeat_interleave(8, axis)
+    return near < SURELY_AIR_HU
+
+
+def _with_table(hu: Tensor, begins: Tensor) -> Tensor:
+    """A padded plate below the patient from voxel y = `begins` (b,) on."""
+    below = torch.arange(hu.shape[2], device=hu.device) - begins[:, None]
+    plate = torch.where(below == 0, 150.0, -700.0)[:, None, :, None]
+    return torch.where(_free(hu) & ((below >= 0) & (below < 6))[:, None, :, None], plate, hu)
+
+
+def _with_arm(hu: Tensor, arms: Tensor) -> Tensor:
+    """An arm along z; `arms` (b, 3) has its centre y, x and its radius."""
+    y, x, radius = arms[..., None, None].unbind(1)
+    along = torch.arange(hu.shape[-1], device=hu.device)
+    distance = ((along[:, None] - y).square() + (along - x).square()).sqrt()
+    limb = torch.where(distance > 0.8 * radius, -100.0, 50.0)
+    limb = torch.where(distance < 0.3 * radius, 700.0, limb)
+    return torch.where(_free(hu) & (distance < radius)[:, None], limb[:, None], hu)
+
+
+def _noisy(hu: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise whose deviation and grain are `sizes` (b, 2)."""
+    deviation, grain = sizes[..., None, None, None].unbind(1)
+    white, common = (torch.randn(hu.shape, generator=generator, device=hu.device) for _ in range(2))
+    common = faded(common) * GRAIN_GAIN
+    return hu + deviation * ((1 - grain).sqrt() * white + grain.sqrt() * common)
+
+
+def faded(volumes: Tensor) -> Tensor:
+    """Smoothed by (1, 2, 1) / 4 along each axis; (b, z, y, x)."""
+    for axis in (1, 2, 3):
+        count = volumes.shape[axis] - 1
+        before = torch.cat((volumes.narrow(axis, 0, 1), volumes.narrow(axis, 0, count)), dim=axis)
+        after = torch.cat((volumes.narrow(axis, 1, count), volumes.narrow(axis, count, 1)), dim=axis)
+        volumes = before.add_(after).mul_(0.25).add_(volumes, alpha=0.5)
+    return volumes
+
+
+def blurred(volumes: Tensor, deviation: Tensor) -> Tensor:
+    """Smoothed by Gaussians of up to a voxel: their neighbours' weight sets how far `faded` is approached; (b,)."""
+    beside = torch.exp(-0.5 / deviation.square())
+    return volumes.lerp(faded(volumes), (4 * beside / (1 + 2 * beside)).clamp(max=1)[:, None, None, None])
+
+
+def in_thick_slices(volumes: Tensor, axis: int, voxels: int) -> Tensor:
     """Each run of so many voxels along an axis has their mean; those left over at the end stay."""
-    size = volume.shape[axis] // voxels * voxels
-    whole = volume.narrow(axis, 0, size).unflatten(axis, (-1, voxels))
+    size = volumes.shape[axis] // voxels * voxels
+    whole = volumes.narrow(axis, 0, size).unflatten(axis, (-1, voxels))
     merged = whole.mean(dim=axis + 1, keepdim=True).expand_as(whole).flatten(axis, axis + 1)
-    return torch.cat((merged, volume.narrow(axis, size, volume.shape[axis] - size)), dim=axis)
+    return torch.cat((merged, volumes.narrow(axis, size, volumes.shape[axis] - size)), dim=axis)
 
 
-def _looked_up(table: NDArray[np.float32], numbers: Tensor) -> Tensor:
-    values = torch.from_numpy(table).to(numbers.device, non_blocking=True)
-    return values[numbers.long().flatten()].view(numbers.shape)
+def _table(values: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    return np.zeros(VALUES, np.float32) if values is None else values
 
 
 def _cut(rng: np.random.Generator, size: int) -> tuple[int, int, int]:

@@ -64,8 +64,8 @@ class Plan:
     prompting: Prompting
     held_out: tuple[str, ...] = ()
     network_changes: Mapping[str, Any] = field(default_factory=dict)
-    poses: PoseRange = PoseRange()
-    looks: LookRange = LookRange()
+    poses: PoseRange = field(default_factory=PoseRange)
+    looks: LookRange = field(default_factory=LookRange)
     stray: int = 22
     warmup_steps: int = 30
     anneal: bool = False
@@ -84,13 +84,15 @@ class Plan:
         values = recipe_values(Path(path))
         try:
             tasks = {name: Task(**fields) for name, fields in values.pop("tasks").items()}
-            parts = {
-                name: kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in values.pop(name, {}).items()})
-                for name, kind in (("prompting", Prompting), ("poses", PoseRange), ("looks", LookRange))
-            }
             low, high = values.pop("window")
-            held_out = tuple(values.pop("held_out", ()))
-            plan = cls(**values, **parts, tasks=tasks, window=(low, high), held_out=held_out)
+            plan = cls(
+                prompting=Prompting(**values.pop("prompting")),
+                poses=PoseRange(**_with_tuples(values.pop("poses", {}))),
+                looks=LookRange(**values.pop("looks", {})),
+                tasks=tasks,
+                window=(low, high),
+                **_with_tuples(values),
+            )
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise RecipeError(f"The recipe {path} cannot be followed ({error}); see whole-body.yaml.") from error
         if unknown := sorted(set(tasks) - set(TASKS)):
@@ -101,5 +103,8 @@ class Plan:
 
     def build_network(self) -> CTSAM3D:
         """The untrained network; raises ModelError for an unknown name or size."""
-        changes = {key: tuple(v) if isinstance(v, list) else v for key, v in self.network_changes.items()}
-        return CTSAM3D(dataclasses.replace(config_named(self.network), **changes))
+        return CTSAM3D(dataclasses.replace(config_named(self.network), **_with_tuples(self.network_changes)))
+
+
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

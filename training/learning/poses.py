@@ -1,8 +1,8 @@
 """How a patch is laid into a patient: turned, mirrored, scaled, and bent smoothly.
 
 A pose is drawn on the host, once for all patches of a sample, so that two patches of it overlap exactly. It is a
-function from voxels of the patch to voxels of the case, sampled on a coarse grid; the device interpolates it and reads
-the whole patch by one `grid_sample`. Positions are (z, y, x).
+function from voxels of the patch to voxels of the case, sampled on a coarse grid, which the device interpolates.
+Positions are (z, y, x).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -86,9 +85,11 @@ class Pose:
 
     def points(self, start: NDArray[np.int64]) -> NDArray[np.float32]:
         """Where the coarse grid of the patch that begins at voxel `start` lies in the case: (3, 17, 17, 17)."""
-        along = [first + np.arange(COARSE) * ((PATCH) / (COARSE - 1)) for first in start]
+        along = [first + np.arange(COARSE) * (PATCH / (COARSE - 1)) for first in start]
         z, y, x = (axis.reshape(shape) for axis, shape in zip(along, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True))
-        points = [self.anchor[k] + self.matrix[k, 0] * z + self.matrix[k, 1] * y + self.matrix[k, 2] * x for k in range(3)]
+        points = [
+            middle + row[0] * z + row[1] * y + row[2] * x for middle, row in zip(self.anchor, self.matrix, strict=True)
+        ]
         for frequency, phase, amplitude in zip(self.frequencies, self.phases, self.amplitudes, strict=True):
             wave = np.sin(frequency[0] * z + frequency[1] * y + frequency[2] * x + phase)
             for k in range(3):
@@ -113,22 +114,3 @@ def _interpolated(points: Tensor, axis: int) -> Tensor:
     this, following = points.narrow(axis, 0, COARSE - 1), points.narrow(axis, 1, COARSE - 1)
     mixed = torch.lerp(this.unsqueeze(axis + 1), following.unsqueeze(axis + 1), share)
     return mixed.flatten(axis, axis + 1)
-
-
-def read_linearly(volume: Tensor, where: Tensor) -> Tensor:
-    """Values of a case (z, y, x) at points (3, 64, 64, 64), interpolated; 0 outside of it."""
-    sizes = torch.tensor(volume.shape[::-1], dtype=torch.float32)
-    scale = (2 / (sizes - 1).clamp(min=1)).to(where.device, non_blocking=True)
-    grid = where.flip(0).permute(1, 2, 3, 0) * scale - 1
-    image = volume[None, None].to(torch.float32)
-    return F.grid_sample(image, grid[None], mode="bilinear", padding_mode="zeros", align_corners=True)[0, 0]
-
-
-def read_nearest(volume: Tensor, where: Tensor) -> Tensor:
-    """Values of a case (z, y, x), of any type, at points (3, 64, 64, 64); 0 outside of it."""
-    depth, height, width = volume.shape
-    z, y, x = where.round().to(torch.int32).unbind(0)
-    inside = (z >= 0) & (z < depth) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    index = (z * height + y) * width + x
-    values = volume.flatten()[torch.where(inside, index, 0).long().flatten()].view(z.shape)
-    return values * inside.to(values.dtype)

@@ -1,6 +1,6 @@
 """Prepared cases as they lie on the device, and the tables of what their labels mean.
 
-Volumes are tensors (z, y, x) in the device's memory from the first step to the last; what the drawing of samples needs
+Volumes lie in the device's memory from the first step to the last; what the drawing of samples needs
 (which structures there are, and some of their voxels) stays on the host.
 """
 
@@ -65,19 +65,24 @@ class Resident:
 
     Attributes:
         cases: what was prepared, in order.
-        hu: above air, float; None for an atlas.
-        labels: uint8. pieces: int16, or None.
+        hu: HU above air of all cases that have a CT, one on top of the other: float32 (1, 1, slices, y, x).
+        floors: int64 (cases,): the first slice of each case in `hu`; 0 for an atlas.
+        labels: uint8, of all cases, one after the other. pieces: int16 of the same length, 0 where there are none.
+        starts: int64 (cases,): the first voxel of each case in `labels`. shapes: float32 (cases, 3).
         allowed: bool (cases, 256, kinds). weight: float (cases, 256). instance: bool (cases, 256). kind: int64
             (cases, 256), the kind where there is only one, else -1.
         contrast: for each case (256, 2), as `looks.Look.random` takes it; on the host.
-        structures: of labels, and of pieces.
+        structures: of labels. pieces_structures: supervoxels.
 
     """
 
     cases: tuple[PreparedCase, ...]
-    hu: list[Tensor | None]
-    labels: list[Tensor]
-    pieces: list[Tensor | None]
+    hu: Tensor
+    floors: Tensor
+    labels: Tensor
+    pieces: Tensor
+    starts: Tensor
+    shapes: Tensor
     allowed: Tensor
     weight: Tensor
     instance: Tensor
@@ -89,24 +94,23 @@ class Resident:
     @classmethod
     def of(cls, prepared: Prepared, device: torch.device) -> Resident:
         """Move all cases to the device."""
-        precision = torch.float16 if device.type == "cuda" else torch.float32
-        tables = [table_of(case) for case in prepared.cases]
+        cases = prepared.cases
+        tables = [table_of(case) for case in cases]
         allowed = np.stack([table.allowed for table in tables])
-        single = allowed[:, :, 1:].sum(axis=2) == 1
-        kind = np.where(single & ~allowed[:, :, 0], allowed[:, :, 1:].argmax(axis=2) + 1, -1)
-        named = [_structures(index, case, table) for index, (case, table) in enumerate(zip(prepared.cases, tables))]
-        pieces = [_pieces(index, case) for index, case in enumerate(prepared.cases)]
+        single = (allowed[:, :, 1:].sum(axis=2) == 1) & ~allowed[:, :, 0]
+        kind = np.where(single, allowed[:, :, 1:].argmax(axis=2) + 1, -1)
+        named = [_structures(*each) for each in zip(range(len(cases)), cases, tables, strict=True)]
+        pieces = [_pieces(index, case) for index, case in enumerate(cases)]
+        stack, floors = _stacked(cases)
+        sizes = [case.labels.size for case in cases]
         return cls(
-            cases=prepared.cases,
-            hu=[
-                None if case.hu is None else torch.from_numpy(case.hu - np.int16(AIR_HU)).to(device, precision)
-                for case in prepared.cases
-            ],
-            labels=[torch.from_numpy(case.labels).to(device) for case in prepared.cases],
-            pieces=[
-                None if case.pieces is None else torch.from_numpy(case.pieces.astype(np.int16)).to(device)
-                for case in prepared.cases
-            ],
+            cases=cases,
+            hu=torch.from_numpy(stack).to(device)[None, None],
+            floors=torch.tensor(floors, device=device),
+            labels=torch.from_numpy(np.concatenate([case.labels.ravel() for case in cases])).to(device),
+            pieces=torch.from_numpy(np.concatenate([_numbers(case) for case in cases])).to(device),
+            starts=torch.tensor(np.cumsum([0, *sizes[:-1]]), device=device),
+            shapes=torch.tensor([case.labels.shape for case in cases], dtype=torch.float32, device=device),
             allowed=torch.from_numpy(allowed).to(device),
             weight=torch.from_numpy(np.stack([table.weight for table in tables])).to(device),
             instance=torch.from_numpy(np.stack([table.instance for table in tables])).to(device),
@@ -115,6 +119,22 @@ class Resident:
             structures=tuple(structure for found in named for structure in found),
             pieces_structures=tuple(structure for found in pieces for structure in found),
         )
+
+
+def _stacked(cases: Sequence[PreparedCase]) -> tuple[NDArray[np.float32], list[int]]:
+    """All CTs on top of each other, in HU above air, and the first slice of each."""
+    shapes = np.array([case.labels.shape if case.hu is not None else (0, 1, 1) for case in cases])
+    floors = np.cumsum([0, *shapes[:-1, 0]])
+    stack = np.zeros((max(shapes[:, 0].sum(), 1), *shapes[:, 1:].max(axis=0)), np.float32)
+    for case, floor in zip(cases, floors, strict=True):
+        if case.hu is not None:
+            depth, height, width = case.hu.shape
+            stack[floor : floor + depth, :height, :width] = case.hu - np.float32(AIR_HU)
+    return stack, [int(floor) * (case.hu is not None) for case, floor in zip(cases, floors, strict=True)]
+
+
+def _numbers(case: PreparedCase) -> NDArray[np.int16]:
+    return np.zeros(case.labels.size, np.int16) if case.pieces is None else case.pieces.ravel().astype(np.int16)
 
 
 def table_of(case: PreparedCase) -> LabelTable:

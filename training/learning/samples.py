@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.learning.looks import AIR_HU, Look, LookRange
-from training.learning.poses import PATCH, Pose, PoseRange, read_linearly, read_nearest, voxelwise
+from training.learning.looks import AIR_HU, Look, LookRange, changed
+from training.learning.poses import PATCH, Pose, PoseRange, voxelwise
 from training.learning.resident import Resident, Structure
 
 SMALL_VOXELS = 1500.0
@@ -62,7 +64,9 @@ class Drawing:
         """Raises ValueError for a share of a region that no case is of, and for cases of a region without a share."""
         regions = {case.region for case in resident.cases}
         if odd := sorted(regions ^ region_shares.keys()):
-            raise ValueError(f"The shares of regions do not fit the data's: {', '.join(odd)}; give each region a share.")
+            raise ValueError(
+                f"The shares of regions do not fit the data's: {', '.join(odd)}; give each region a share."
+            )
         self._resident = resident
         self._labels = _weighted(resident, resident.structures, region_shares)
         self._pieces = _weighted(resident, resident.pieces_structures, region_shares)
@@ -92,25 +96,36 @@ def moved(placement: Placement, offset: NDArray[np.int64]) -> Placement:
 def read(resident: Resident, placements: Sequence[Placement], generator: torch.Generator) -> Patches:
     """The patches on the resident's device; nothing waits for it."""
     device = resident.weight.device
-    points = torch.from_numpy(np.stack([each.pose.points(each.start) for each in placements]))
-    where = voxelwise(points.to(device, non_blocking=True))
-    images, maps, truths = [], [], []
-    for place, placement in zip(where, placements, strict=True):
-        case = placement.structure.case
-        labels = read_nearest(resident.labels[case], place)
-        of_pieces = resident.pieces[case]
-        pieces = None if of_pieces is None else read_nearest(of_pieces, place)
-        volume = resident.hu[case]
-        assert volume is not None
-        hu = read_linearly(volume, place) + AIR_HU
-        kept = placement.look.kept(hu)
-        shown = pieces if placement.structure.of_pieces else labels
-        assert shown is not None  # a supervoxel is only drawn where there are some
-        images.append(placement.look.of(hu, labels, pieces, generator))
-        maps.append(labels * kept)
-        truths.append((shown == placement.structure.value) & kept)
-    cases = torch.tensor([placement.structure.case for placement in placements])
-    return Patches(torch.stack(images), torch.stack(maps), cases.to(device, non_blocking=True), torch.stack(truths))
+
+    def there(values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(device, non_blocking=True)
+
+    cases = there(np.array([placement.structure.case for placement in placements]))
+    where = voxelwise(there(np.stack([placement.pose.points(placement.start) for placement in placements])))
+    sizes = resident.shapes.index_select(0, cases)[..., None, None, None]
+    inside = ((where > -0.5) & (where < sizes - 0.5)).all(dim=1)
+    where = torch.minimum(where.clamp(min=0), sizes - 1)
+
+    z, y, x = where.round().long().unbind(1)
+    _, height, width = sizes.long().unbind(1)
+    index = (z * height + y) * width + x + resident.starts.index_select(0, cases)[:, None, None, None]
+    labels, pieces = (numbers[index] * inside for numbers in (resident.labels, resident.pieces))
+    hu = _interpolated(resident, cases, where) * inside + AIR_HU
+    values = there(np.array([placement.structure.value for placement in placements]))[:, None, None, None]
+    of_pieces = there(np.array([placement.structure.of_pieces for placement in placements]))[:, None, None, None]
+    truth = torch.where(of_pieces, pieces.long(), labels.long()) == values
+    hu, kept = changed(hu, labels, pieces, [placement.look for placement in placements], generator)
+    return Patches(hu, labels * kept, cases, truth & kept)
+
+
+def _interpolated(resident: Resident, cases: Tensor, where: Tensor) -> Tensor:
+    """HU above air at voxels (b, 3, 64, 64, 64) of cases (b,), by one `grid_sample` in the stack of all CTs."""
+    z, y, x = where.unbind(1)
+    z = z + resident.floors.index_select(0, cases)[:, None, None, None]
+    _, _, depth, height, width = resident.hu.shape
+    unit = [2 * axis / max(size - 1, 1) - 1 for axis, size in ((x, width), (y, height), (z, depth))]
+    stack = resident.hu.expand(len(cases), -1, -1, -1, -1)  # by batch, since a processor shares out no more than that
+    return F.grid_sample(stack, torch.stack(unit, dim=-1), "bilinear", "border", align_corners=True)[:, 0]
 
 
 def scaled(hu: Tensor, window: tuple[float, float]) -> Tensor:
@@ -134,7 +149,9 @@ def _weighted(
     for region in set(regions.values()):
         cases = {case: len(found) ** 0.5 for case, found in of_case.items() if regions[case] == region}
         for case, share in cases.items():
-            own = np.array([_want(structures[index], common[region, structures[index].kinds]) for index in of_case[case]])
+            own = np.array(
+                [_want(each, common[region, each.kinds]) for each in map(structures.__getitem__, of_case[case])]
+            )
             weights[of_case[case]] = own / own.sum() * share / sum(cases.values()) * region_shares[region] / total
     cumulative = weights.cumsum()
     return structures, np.append(cumulative[:-1] / cumulative[-1], 1.0) if len(cumulative) else cumulative
