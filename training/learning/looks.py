@@ -134,9 +134,10 @@ def changed(
         _change(hu, found, lambda part: _with_arm(part, found.tensor([looks[n].arm for n in found.numbers])))
     if found := of(lambda look: look.blur > 0):
         _change(hu, found, lambda part: blurred(part, found.tensor([looks[n].blur for n in found.numbers])))
-    for axis, voxels in {look.thick for look in looks if look.thick is not None}:
-        if found := of(lambda look, way=(axis, voxels): look.thick == way):
-            _change(hu, found, lambda part, axis=axis, voxels=voxels: in_thick_slices(part, axis + 1, voxels))
+    for thick in sorted({look.thick for look in looks if look.thick is not None}):
+        found = _Those([number for number, look in enumerate(looks) if look.thick == thick], hu.device)
+        axis, voxels = thick
+        hu.index_copy_(0, found.index, in_thick_slices(found.of(hu), axis + 1, voxels))
     everything = _Those(list(range(len(looks))), hu.device)
     gain, shift = everything.tensor([(look.gain, look.shift) for look in looks])[..., None, None, None].unbind(1)
     hu.mul_(gain).add_(shift - AIR_HU * (gain - 1))  # about air

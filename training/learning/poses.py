@@ -66,7 +66,8 @@ class Pose:
         turn, upper = np.linalg.qr(np.eye(3) + skew - skew.T)
         turn = turn * np.sign(np.diag(upper))
         size = np.exp(rng.normal(0, limits.scale) + rng.normal(0, limits.stretch, 3))
-        lengths = np.exp(rng.uniform(*np.log(limits.wavelengths), WAVES))
+        shortest, longest = limits.wavelengths
+        lengths = shortest * (longest / shortest) ** rng.random(WAVES)
         directions = rng.normal(size=(2, WAVES, 3))
         directions /= np.linalg.norm(directions, axis=2, keepdims=True)
         heights = rng.uniform(0, limits.bend / WAVES, WAVES) * lengths

@@ -163,7 +163,8 @@ def _structures(index: int, case: PreparedCase, table: LabelTable) -> list[Struc
 def _pieces(index: int, case: PreparedCase) -> list[Structure]:
     if case.pieces is None:
         return []
-    return [Structure(index, value, frozenset(), *rest, of_pieces=True) for value, *rest in _where(case.pieces)]
+    found = _where(case.pieces)
+    return [Structure(index, value, frozenset(), voxels, anchors, cut, True) for value, voxels, anchors, cut in found]
 
 
 def _where(label_map: NDArray[np.integer]) -> Sequence[tuple[int, int, NDArray[np.uint32], bool]]:

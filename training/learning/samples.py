@@ -149,9 +149,8 @@ def _weighted(
     for region in set(regions.values()):
         cases = {case: len(found) ** 0.5 for case, found in of_case.items() if regions[case] == region}
         for case, share in cases.items():
-            own = np.array(
-                [_want(each, common[region, each.kinds]) for each in map(structures.__getitem__, of_case[case])]
-            )
+            found = [structures[index] for index in of_case[case]]
+            own = np.array([_want(each, common[region, each.kinds]) for each in found])
             weights[of_case[case]] = own / own.sum() * share / sum(cases.values()) * region_shares[region] / total
     cumulative = weights.cumsum()
     return structures, np.append(cumulative[:-1] / cumulative[-1], 1.0) if len(cumulative) else cumulative
