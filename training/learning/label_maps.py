@@ -64,10 +64,8 @@ def label_losses(
 ) -> Losses:
     """How far what the network knows is from the label maps of its patches."""
     rows = patches.cases[:, None] * VALUES
-    corner = torch.randint(2, (3,), generator=generator, device=patches.labels.device)
-    of_cubes = unshuffled(patches.labels[:, None].float()).flatten(2)  # (b, 8, 32³)
-    chosen = (corner * torch.tensor([4, 2, 1], device=corner.device)).sum()
-    labels = of_cubes.index_select(1, chosen[None])[:, 0].long()
+    corner = torch.randint(8, (1,), generator=generator, device=patches.labels.device)
+    labels = unshuffled(patches.labels[:, None]).flatten(2).index_select(1, corner)[:, 0].long()
 
     drawn = _drawn(labels, resident.weight.flatten()[rows + labels], generator)
     labels = labels.gather(1, drawn)
@@ -87,7 +85,7 @@ def _drawn(labels: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor
     sizes = torch.zeros(len(labels), VALUES, device=labels.device)
     sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.float32))
     wanted = weight * sizes.gather(1, labels).clamp(min=1) ** -EVENNESS
-    wanted = wanted * torch.where(labels == 0, BACKGROUND_SHARE, 1.0) + 1e-9
+    wanted = wanted * (1 - (labels == 0) * (1 - BACKGROUND_SHARE)) + 1e-9
     cumulative = wanted.double().cumsum(dim=1)
     points = torch.rand(len(labels), VOXELS, generator=generator, device=labels.device).double()
     return torch.searchsorted(cumulative, points * cumulative[:, -1:]).clamp(max=labels.shape[1] - 1)
@@ -101,7 +99,7 @@ def _at(values: Tensor, voxels: Tensor) -> Tensor:
 
 def _kind_loss(logits: Tensor, allowed: Tensor) -> Tensor:
     """Minus the logarithm of the probability that a voxel is a kind it can be; mean where it cannot be every one."""
-    among = torch.where(allowed, logits, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
+    among = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
     return _weighted_mean(logits.logsumexp(dim=2) - among, ~allowed.all(dim=2))
 
 
@@ -119,7 +117,7 @@ def _place_loss(places: Tensor, labels: Tensor, kinds: Tensor, instance: Tensor,
     away = (of_clicked[:, :, None] - places[:, None]).square().sum(dim=3)
     same = label == labels[:, None]
     of_kind = (kind == kinds[:, None]) & (kind >= 0)
-    apart = ~same * torch.where(of_kind, 1.0, OTHER_KIND)
+    apart = ~same * (OTHER_KIND + of_kind * (1 - OTHER_KIND))
     pull, push = torch.log1p(away), torch.log1p(away) - torch.log(away + 1e-3)
     return _weighted_mean(pull, counted & same) + _weighted_mean(push, counted * apart)
 
@@ -135,7 +133,7 @@ def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         counts = ((this > 0) | (following > 0)) * least
         pad = [0, 0] * (3 - axis) + [0, 1]
         targets.append(F.pad(same.float(), pad))
-        weights.append(F.pad(counts * torch.where(same, 1.0, BORDER_WEIGHT), pad))
+        weights.append(F.pad(counts * (BORDER_WEIGHT - same * (BORDER_WEIGHT - 1)), pad))
     target, weighing = (unshuffled(torch.stack(maps, dim=1)) for maps in (targets, weights))
     error = F.binary_cross_entropy_with_logits(together, target, reduction="none")
     return _weighted_mean(error, weighing)

@@ -162,7 +162,7 @@ class Learner:
         if not parts:
             return False
         content = io.BytesIO(b"".join(part.read_bytes() for part in parts))
-        state = torch.load(content, weights_only=True, map_location=self._device)
+        state = torch.load(content, weights_only=True, map_location="cpu")  # optimisers count their steps there
         self.network.load_state_dict(state["network"])
         self.prototypes.load_state_dict(state["prototypes"])
         for optimiser, momenta in zip(self._all_optimisers(), state["momenta"], strict=True):

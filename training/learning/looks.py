@@ -19,6 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 AIR_HU = -1000.0
+PLATE_HU, FOAM_HU = 150.0, -700.0
+"""Of a table."""
+FAT_HU, MUSCLE_HU, BONE_HU = -100.0, 50.0, 700.0
+"""Of an arm."""
 SURELY_AIR_HU = -900.0
 """Mean of eight voxels cubed below which no body is near."""
 VALUES = 256
@@ -200,7 +204,7 @@ def _free(hu: Tensor) -> Tensor:
 def _with_table(hu: Tensor, begins: Tensor) -> Tensor:
     """A padded plate below the patient from voxel y = `begins` (b,) on."""
     below = torch.arange(hu.shape[2], device=hu.device) - begins[:, None]
-    plate = torch.where(below == 0, 150.0, -700.0)[:, None, :, None]
+    plate = (below == 0)[:, None, :, None] * (PLATE_HU - FOAM_HU) + FOAM_HU
     return torch.where(_free(hu) & ((below >= 0) & (below < 6))[:, None, :, None], plate, hu)
 
 
@@ -209,8 +213,9 @@ def _with_arm(hu: Tensor, arms: Tensor) -> Tensor:
     y, x, radius = arms[..., None, None].unbind(1)
     along = torch.arange(hu.shape[-1], device=hu.device)
     distance = ((along[:, None] - y).square() + (along - x).square()).sqrt()
-    limb = torch.where(distance > 0.8 * radius, -100.0, 50.0)
-    limb = torch.where(distance < 0.3 * radius, 700.0, limb)
+    limb = (
+        MUSCLE_HU + (distance > 0.8 * radius) * (FAT_HU - MUSCLE_HU) + (distance < 0.3 * radius) * (BONE_HU - MUSCLE_HU)
+    )
     return torch.where(_free(hu) & (distance < radius)[:, None], limb[:, None], hu)
 
 

@@ -114,7 +114,7 @@ def heat_maps(truth: Tensor) -> Tensor:
     centres = [(mask * axis).sum(dim=(1, 2, 3), keepdim=True) / amount.clamp(min=1) for axis in axes]
     away = sum((axis - centre).square() for axis, centre in zip(axes, centres, strict=True))
     assert isinstance(away, Tensor)
-    nearest = torch.where(truth[:, 0], away, torch.inf).flatten(1).argmin(dim=1)
+    nearest = away.masked_fill(~truth[:, 0], torch.inf).flatten(1).argmin(dim=1)
     found = [(nearest // side**2), nearest // side % side, nearest % side]
     squared = sum((axis - voxel.view(-1, 1, 1, 1)).square() for axis, voxel in zip(axes, found, strict=True))
     assert isinstance(squared, Tensor)

@@ -49,7 +49,7 @@ def similarity(image: Tensor, prompts: Tensor) -> Tensor:
     core = _core(prompts)  # the middle of a click, not the rim, which may lie in another tissue
     total = core.sum(dim=(2, 3, 4), keepdim=True)
     mean = (core * image).sum(dim=(2, 3, 4), keepdim=True) / total.clamp(min=1e-6)
-    mean = torch.where(total > 0.5, mean, torch.inf)  # what nothing is like
+    mean = mean.masked_fill(~(total > 0.5), torch.inf)  # what nothing is like
     return (image - mean).abs_().mul_(-1 / LIKENESS).exp_()
 
 
@@ -81,7 +81,7 @@ def kinship_and_identity(vectors: Tensor, places: Tensor, prompts: Tensor) -> Te
     there = torch.cat((amount[..., 0] > 0.5, heights.flatten(1) > 0.5), dim=1)
 
     cosine = torch.einsum("bnc,bcv->bnv", F.normalize(given_vectors, dim=2), vectors)
-    alike = torch.where(there[..., None], torch.exp((cosine - 1) / ALIENATION), 0.0)
+    alike = torch.exp((cosine - 1) / ALIENATION).masked_fill(~there[..., None], 0.0)
     away = torch.zeros_like(alike)
     for place, given in zip(places.split(1, dim=1), given_places.split(1, dim=2), strict=True):  # axis by axis
         away += (place - given).square()
@@ -110,14 +110,14 @@ def kinship(vectors: Tensor, prompts: Tensor) -> Tensor:
     total = core.sum(dim=(2, 3, 4), keepdim=True)
     mean = F.normalize(torch.einsum("bpzyx,bczyx->bpc", core, vectors), dim=2)
     cosine = torch.einsum("bpc,bczyx->bpzyx", mean, vectors)
-    return torch.where(total > 0.5, torch.exp((cosine - 1) / ALIENATION), 0.0)
+    return torch.exp((cosine - 1) / ALIENATION).masked_fill(~(total > 0.5), 0.0)
 
 
 def nearness(image: Tensor, prompts: Tensor) -> Tensor:
     """exp(-geodesic distance / REACH) to each prompt at each edge cost: (b, 3 * costs, 32, 32, 32)."""
     distance = geodesic(F.avg_pool3d(image, 2), halved(prompts) > 0.5, EDGE_COSTS)
     # Further away it would be a number so small that processors take many times as long over it.
-    near = torch.where(distance < NOWHERE, torch.exp(-distance / REACH), 0.0)
+    near = torch.exp(-distance / REACH).masked_fill(~(distance < NOWHERE), 0.0)
     return torch.cat(list(near), dim=1)
 
 
@@ -128,7 +128,7 @@ def geodesic(image: Tensor, seeds: Tensor, edge_costs: Sequence[float]) -> Tenso
     sweep carries distances along whole lines, to and fro on every axis; three sweeps leave only ways with many turns a
     little too long.
     """
-    distance = torch.where(seeds, 0.0, FAR).expand(len(edge_costs), *seeds.shape)
+    distance = (~seeds * FAR).expand(len(edge_costs), *seeds.shape)
     lines = []
     for axis in (-3, -2, -1):
         change = image.diff(dim=axis).abs()
