@@ -58,20 +58,13 @@ def main(
     started = time.monotonic()
     learner.learn(minutes=max(ends - kept - started, 1.0) / 60, log_every=20, save_s=SAVE_S)
     seconds = time.monotonic() - started
-    figures: dict[str, Any] = {
-        "machine": _machine(device),
-        "training": {
-            "steps": learner.step - first,
-            "seconds": seconds,
-            "steps_a_second": (learner.step - first) / seconds,
-        },
-    }
+    steps = learner.step - first
+    training = {"steps": steps, "seconds": seconds, "steps_a_second": steps / seconds}
+    figures: dict[str, Any] = {"machine": _machine(device), "training": training}
     _write(output / "benchmarks.json", figures)
     if benchmark:
-        for name, model in (
-            ("ctsam3d-small", load(output / "model.safetensors")),
-            ("ctsam3d", gpu_checks.paper_network()),
-        ):
+        trained, paper = load(output / "model.safetensors"), gpu_checks.paper_network()
+        for name, model in (("ctsam3d-small", trained), ("ctsam3d", paper)):
             figures[name] = gpu_checks.timed(model, device)
             _write(output / "benchmarks.json", figures)
     typer.echo(json.dumps(figures, indent=1))

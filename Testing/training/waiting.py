@@ -8,7 +8,14 @@ UNKNOWN_SIZE = ("_unique", "_unique2", "unique_dim", "unique_consecutive", "binc
 
 
 class NothingWaits(TorchDispatchMode):
-    """Refuses the operations for which the host waits for a GPU, though the tensors are on the host."""
+    """Refuses the operations for which the host waits for a GPU, though the tensors are on the host.
+
+    `sending`: arrays of the host may be sent to the device, which is done without waiting for their arrival.
+    """
+
+    def __init__(self, sending: bool = False) -> None:
+        super().__init__()
+        self._sending = sending
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -19,7 +26,7 @@ class NothingWaits(TorchDispatchMode):
             index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
         ):
             raise AssertionError(f"{func} by a mask waits for the device.")
-        if name in ("lift_fresh", "lift_fresh_copy"):
+        if name in ("lift_fresh", "lift_fresh_copy") and not self._sending:
             raise AssertionError("A tensor of numbers of the host is copied to the device.")
         if name == "where" and any(isinstance(arg, torch.Tensor) and arg.dim() == 0 for arg in args):
             raise AssertionError("`where` copies a number of the host to the device.")

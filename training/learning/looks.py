@@ -26,8 +26,8 @@ FAT_HU, MUSCLE_HU, BONE_HU = -100.0, 50.0, 700.0
 SURELY_AIR_HU = -900.0
 """Mean of eight voxels cubed below which no body is near."""
 VALUES = 256
-GRAIN_GAIN = 3.3
-"""What smoothed noise is multiplied by to have the deviation of white noise again, about."""
+GRAIN_GAIN = (8 / 3) ** 1.5
+"""What white noise that was `faded` is multiplied by to have its deviation again."""
 
 
 @dataclass(frozen=True)
