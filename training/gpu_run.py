@@ -22,6 +22,7 @@ import typer
 from CTSAM3DLib.model.checkpoints import load
 from CTSAM3DLib.models import load_model
 from training import gpu_checks
+from training.distributed import World
 from training.learn import begun
 
 BENCHMARK_S = 45.0
@@ -52,7 +53,7 @@ def main(
 
     checks: dict[str, Any] = {"machine": _machine(device)}
     _write(output / "checks.json", checks | {"bundled": gpu_checks.masks_agree(load_model(), device)})
-    learner = begun(plan, data, output, torch.device(device), weights)
+    learner = begun(plan, data, output, World(0, 1, torch.device(device)), weights)
     kept = MARGIN_S + (min(BENCHMARK_S, 12 * minutes) if benchmark else 0.0)
     first = learner.step
     started = time.monotonic()

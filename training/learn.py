@@ -1,27 +1,29 @@
 """Train the bundled model in one loop: `python -m training.learn --plan whole-body.yaml --data DATA.npz --run FOLDER`.
 
 DATA.npz is what `training.prepare` wrote. The same command goes on with a run that was stopped or killed. The folder
-has `curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on.
+has `curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on. On two processor cores
+two processes of one thread share each batch: `OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m training.learn ...`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from CTSAM3DLib.model.checkpoints import ModelInfo
 from training.data.prepared import Prepared
+from training.distributed import World
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.learning.resident import Resident
 from training.recipe import RecipeError
 
 
-def begun(plan_file: Path, data: Path, run: Path, device: torch.device, start_from: Path | None) -> Learner:
+def begun(plan_file: Path, data: Path, run: Path, world: World, start_from: Path | None) -> Learner:
     """A run at its last checkpoint, or at its beginning. Raises RecipeError, VolumeError, ModelError."""
     plan = Plan.read(plan_file)
     prepared = Prepared.read(data)
@@ -37,9 +39,10 @@ def begun(plan_file: Path, data: Path, run: Path, device: torch.device, start_fr
         window=plan.window,
         cross_patch=trained is not None and trained.share > 0,
         labels=tuple(sorted(labels)),
+        data_hash=hashlib.sha256(data.read_bytes()).hexdigest(),
     )
     run.mkdir(parents=True, exist_ok=True)
-    learner = Learner(plan, Resident.of(prepared, device), run, info, device)
+    learner = Learner(plan, Resident.of(prepared, world.device), run, info, world)
     if not learner.resume() and start_from is not None:
         learner.start_from(start_from)
     return learner
@@ -50,13 +53,14 @@ def main(
     data: Annotated[Path, typer.Option(help="What training.prepare wrote.")],
     run: Annotated[Path, typer.Option(help="The run's folder.")],
     start_from: Annotated[Path | None, typer.Option(help="Trained weights to begin a new run with.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda; default a GPU where there is one.")] = "",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default a GPU where there is one.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = math.inf,
     steps: Annotated[float, typer.Option(help="Stop after so many steps in all.")] = math.inf,
 ) -> None:
     """Train by a plan, or go on with a run that was stopped."""
-    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    begun(plan, data, run, chosen, start_from).learn(minutes, steps)
+    world = World.join(device)
+    begun(plan, data, run, world, start_from).learn(minutes, steps)
+    world.leave()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ patients too: what is trained on, the recipe says. Air around the body is made e
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +19,9 @@ from rich.console import Console
 from scipy.ndimage import binary_dilation
 
 from CTSAM3DLib.cli import run_command
-from training.data.prepared import Prepared, PreparedCase, quantised
+from training.data.prepared import STEP_HU, Prepared, PreparedCase, quantised
 from training.datasets import CaseRecord, read_dataset
+from training.learning.plan import Plan
 from training.phantoms import anatomy_like, torso
 from training.real_volumes import AIR, RealVolume, prepare
 
@@ -33,7 +33,11 @@ KEPT_AIR_MM = 9.0
 
 
 def prepared_cases(
-    records: Sequence[CaseRecord], volumes: Sequence[RealVolume], window: tuple[float, float], spacing: float
+    records: Sequence[CaseRecord],
+    volumes: Sequence[RealVolume],
+    window: tuple[float, float],
+    spacing: float,
+    step_hu: int = STEP_HU,
 ) -> Iterator[PreparedCase]:
     """The cases of volumes that are on the model's grid."""
     for record, volume in zip(records, volumes, strict=True):
@@ -46,13 +50,15 @@ def prepared_cases(
             source="ct",
             names=record.labels,
             labels=np.zeros(volume.ct.shape, np.uint8) if labels is None else np.asarray(labels).astype(np.uint8),
-            hu=quantised(_with_even_air(np.asarray(volume.ct), spacing), window),
+            hu=quantised(_with_even_air(np.asarray(volume.ct), spacing), window, step_hu),
             pieces=None if pieces is None else np.asarray(pieces).astype(np.uint16),
             licence=record.licence,
         )
 
 
-def synthetic_scenes(count: int, spacing: float, window: tuple[float, float]) -> Iterator[PreparedCase]:
+def synthetic_scenes(
+    count: int, spacing: float, window: tuple[float, float], step_hu: int = STEP_HU
+) -> Iterator[PreparedCase]:
     """Scenes of `training.phantoms`, numbered from 0; the same number is always the same scene."""
     for number in range(count):
         rng = np.random.default_rng([7, number])
@@ -63,7 +69,7 @@ def synthetic_scenes(count: int, spacing: float, window: tuple[float, float]) ->
             hu, labels = anatomy_like(rng, (SCENE_EDGE,) * 3)
             names = {}
         name = f"scene-{number}"
-        yield PreparedCase(name, name, "synthetic", "phantom", names, labels, quantised(hu, window))
+        yield PreparedCase(name, name, "synthetic", "phantom", names, labels, quantised(hu, window, step_hu))
 
 
 def _is_coarse(record: CaseRecord, spacing: float) -> bool:
@@ -93,15 +99,27 @@ def main(
     spacing: Annotated[float, typer.Option(help="Voxel of the model's grid, mm.")] = 3.0,
     window: Annotated[tuple[float, float], typer.Option(help="HU that the model tells apart.")] = (-1000, 800),
     without: Annotated[list[str] | None, typer.Option(help="A case to leave out; may be repeated.")] = None,
+    without_held_out: Annotated[
+        Path | None, typer.Option(help="A plan of training.learn whose held-out patients are left out.")
+    ] = None,
+    step: Annotated[int, typer.Option(help="What HU are rounded to; 8 where the file has to travel.")] = STEP_HU,
     scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 5,
     jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
 ) -> None:
     """Bring all cases of a data set onto the model's grid, and pack them in one file."""
-    records = [record for record in read_dataset(data) if record.case not in (without or ())]
+    held_out = () if without_held_out is None else Plan.read(without_held_out).held_out
+    records = [
+        record
+        for record in read_dataset(data)
+        if record.case not in (without or ()) and (record.patient or record.case) not in held_out
+    ]
     volumes = prepare(records, cache or output.parent / "cache", spacing, True, jobs, progress=True)
-    cases = [*prepared_cases(records, volumes, window, spacing), *synthetic_scenes(scenes, spacing, window)]
-    whole = Prepared(spacing, window, tuple(cases))
-    replace(whole, kind_hu={}).write(output)
+    cases = [
+        *prepared_cases(records, volumes, window, spacing, step),
+        *synthetic_scenes(scenes, spacing, window, step),
+    ]
+    whole = Prepared(spacing, window, tuple(cases), step_hu=step)
+    whole.write(output)
     voxels = sum(case.labels.size for case in whole.cases)
     Console().print(f"{len(cases)} cases, {voxels / 1e6:.0f} M voxels, {output.stat().st_size / 2**20:.1f} MiB.")
 

@@ -13,6 +13,7 @@ from CTSAM3DLib.model.folding import unshuffled
 from CTSAM3DLib.model.semantics import Anatomy
 from Testing.training.learning_fixtures import prepared, thin_plan
 from Testing.training.waiting import NothingWaits
+from training.distributed import World
 from training.learning import learner as learning
 from training.learning.label_maps import Prototypes, label_losses
 from training.learning.learner import Learner, LearningError
@@ -23,7 +24,7 @@ from training.learning.samples import Patches
 from training.learning.tasks import heat_maps
 from training.learning.warm_start import fitted
 from training.losses import heat_map
-from training.recipe import RecipeError
+from training.recipe import FOLDER, RecipeError
 from training.vocabulary import KINDS
 
 CPU = torch.device("cpu")
@@ -37,7 +38,7 @@ def resident():
 
 def begun(run, resident, **changes):
     run.mkdir(exist_ok=True)
-    return Learner(thin_plan(**changes), resident, run, INFO, CPU)
+    return Learner(thin_plan(**changes), resident, run, INFO, World(0, 1, CPU))
 
 
 class TestLabelLosses:
@@ -159,6 +160,11 @@ def test_state_comes_in_parts_that_are_small_enough(tmp_path, resident, monkeypa
     assert begun(tmp_path, resident).resume()
 
 
+def test_processes_that_cannot_share_a_batch_are_refused(tmp_path, resident):
+    with pytest.raises(LearningError, match="3 processes cannot share"):
+        Learner(thin_plan(), resident, tmp_path, INFO, World(0, 3, CPU))
+
+
 def test_without_a_state_nothing_is_resumed(tmp_path, resident):
     assert not begun(tmp_path, resident).resume()
 
@@ -220,16 +226,10 @@ class TestPlans:
         ],
     )
     def test_what_cannot_be_followed_is_refused(self, tmp_path, line, reason):
-        (tmp_path / "whole-body.yaml").write_text((learning_recipe()).read_text())
+        (tmp_path / "whole-body.yaml").write_text((FOLDER / "whole-body.yaml").read_text())
         (tmp_path / "own.yaml").write_text(f"base: whole-body.yaml\n{line}\n")
         with pytest.raises(RecipeError, match=reason):
             Plan.read(tmp_path / "own.yaml")
-
-
-def learning_recipe():
-    from training.recipe import FOLDER
-
-    return FOLDER / "whole-body.yaml"
 
 
 def test_a_pose_that_is_drawn_again_is_the_same():

@@ -21,6 +21,13 @@ def test_what_is_written_comes_back(tmp_path):
             assert getattr(again.hu, "dtype", None) == np.int16
 
 
+def test_files_that_travel_are_rounded_more(tmp_path):
+    case = prepared().cases[0]
+    rough = dataclasses.replace(case, hu=quantised(case.hu, WINDOW, 8))
+    dataclasses.replace(prepared(), cases=(rough,), step_hu=8).write(tmp_path / "data.npz")
+    np.testing.assert_array_equal(Prepared.read(tmp_path / "data.npz").cases[0].hu, rough.hu)
+
+
 def test_the_same_data_are_the_same_file(tmp_path):
     for name in ("a", "b"):
         prepared().write(tmp_path / name)

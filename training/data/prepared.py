@@ -1,7 +1,7 @@
 """A data set made ready for training, in one small file that NumPy alone opens.
 
 `python -m training.prepare DATA FILE` writes it (`training/prepare.py`). Every case lies on the model's grid, along L,
-P and S; HU are clipped to the window of the model and rounded to 4 HU. Arrays are (z, y, x).
+P and S; HU are clipped to the window of the model and rounded to a few HU. Arrays are (z, y, x).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from CTSAM3DLib.errors import VolumeError
 
 FORMAT = "ctsam3d-prepared-1"
 STEP_HU = 4
-"""What HU are rounded to; the noise of a CT is several times as large."""
+"""What HU are rounded to by default; the noise of a CT is several times as large."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PreparedCase:
         source: "ct", "phantom" (a synthetic CT) or "atlas" (label maps alone, whose CT is painted for each sample).
         names: value in `labels` to the structure's name.
         licence: of CT and labels.
-        hu: int16, multiples of `STEP_HU`; None for an atlas.
+        hu: int16, multiples of `Prepared.step_hu`; None for an atlas.
         labels: uint8 of the same shape, 0 where nothing is labelled.
         pieces: uint16, supervoxels that a click could mean; None where there are none.
 
@@ -59,6 +59,7 @@ class Prepared:
         spacing: of the isotropic grid, mm.
         window: HU that the model tells apart; values beyond are clipped to it.
         cases: in the order of the data set.
+        step_hu: what HU are multiples of.
         kind_hu: kind to the (mean, standard deviation) of its HU in the labelled CTs, for painting atlases.
 
     """
@@ -67,6 +68,7 @@ class Prepared:
     window: tuple[float, float]
     cases: tuple[PreparedCase, ...]
     kind_hu: dict[str, tuple[float, float]] = field(default_factory=dict)
+    step_hu: int = STEP_HU
 
     def without(self, patients: Iterable[str]) -> Prepared:
         """The same without these patients. Raises VolumeError for one that is not there: he would be trained on."""
@@ -83,6 +85,7 @@ class Prepared:
             "spacing": self.spacing,
             "window": self.window,
             "kind_hu": self.kind_hu,
+            "step_hu": self.step_hu,
             "cases": [{name: getattr(case, name) for name in fields} for case in self.cases],
         }
         with writing_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
@@ -90,7 +93,7 @@ class Prepared:
             for case in self.cases:
                 _put(archive, f"labels/{case.name}", case.labels)
                 if case.hu is not None:
-                    _put(archive, f"hu/{case.name}", _packed(case.hu))
+                    _put(archive, f"hu/{case.name}", _packed(case.hu // self.step_hu))
                 if case.pieces is not None:
                     _put(archive, f"pieces/{case.name}", case.pieces)
 
@@ -102,30 +105,31 @@ class Prepared:
                 content = json.loads(arrays["content"].tobytes())
                 if content["format"] != FORMAT:
                     raise VolumeError(f"{path} was prepared by another version; prepare the data again.")
-                cases = tuple(_case(fields, arrays) for fields in content["cases"])
+                step_hu = content["step_hu"]
+                cases = tuple(_case(fields, arrays, step_hu) for fields in content["cases"])
         except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
             raise VolumeError(f"{path} is no prepared data set ({error}); write it by training.prepare.") from error
         kind_hu = {kind: (mean, deviation) for kind, (mean, deviation) in content["kind_hu"].items()}
         low, high = content["window"]
-        return cls(content["spacing"], (low, high), cases, kind_hu)
+        return cls(content["spacing"], (low, high), cases, kind_hu, step_hu)
 
 
-def quantised(hu: NDArray[np.int16], window: tuple[float, float]) -> NDArray[np.int16]:
-    """HU clipped to the window and rounded to `STEP_HU`."""
+def quantised(hu: NDArray[np.int16], window: tuple[float, float], step_hu: int = STEP_HU) -> NDArray[np.int16]:
+    """HU clipped to the window and rounded to multiples of a few HU."""
     clipped = np.clip(hu, *window).astype(np.float32)
-    return (np.rint(clipped / STEP_HU) * STEP_HU).astype(np.int16)
+    return (np.rint(clipped / step_hu) * step_hu).astype(np.int16)
 
 
-def _packed(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
+def _packed(steps: NDArray[np.int16]) -> NDArray[np.uint8]:
     """Differences along x, their low bytes apart from their high ones: (2, z, y, x), which compresses best."""
-    change = np.diff(hu // STEP_HU, axis=2, prepend=np.int16(0)).view(np.uint16)
+    change = np.diff(steps, axis=2, prepend=np.int16(0)).view(np.uint16)
     return np.stack((change & 255, change >> 8)).astype(np.uint8)
 
 
 def _unpacked(planes: NDArray[np.uint8]) -> NDArray[np.int16]:
     low, high = planes.astype(np.uint16)
     change = (low | high << 8).view(np.int16)
-    return np.cumsum(change, axis=2, dtype=np.int16) * np.int16(STEP_HU)
+    return np.cumsum(change, axis=2, dtype=np.int16)
 
 
 def _put(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> None:
@@ -135,12 +139,12 @@ def _put(archive: zipfile.ZipFile, name: str, array: NDArray[np.generic]) -> Non
     archive.writestr(zipfile.ZipInfo(f"{name}.npy"), written.getvalue(), zipfile.ZIP_LZMA)
 
 
-def _case(fields: dict, arrays: np.lib.npyio.NpzFile) -> PreparedCase:
+def _case(fields: dict, arrays: np.lib.npyio.NpzFile, step_hu: int) -> PreparedCase:
     name = fields["name"]
     packed = arrays.get(f"hu/{name}")
     return PreparedCase(
         **{**fields, "names": {int(value): structure for value, structure in fields["names"].items()}},
         labels=arrays[f"labels/{name}"],
-        hu=None if packed is None else _unpacked(packed),
+        hu=None if packed is None else _unpacked(packed) * np.int16(step_hu),
         pieces=arrays.get(f"pieces/{name}"),
     )

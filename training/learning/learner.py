@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.checkpoints import ModelInfo, save
 from training.curve import curve_writer
+from training.distributed import World
 from training.learning.label_maps import Prototypes
-from training.learning.plan import Plan, Task
+from training.learning.plan import Plan
 from training.learning.resident import Resident
 from training.learning.tasks import Learning, Step
 from training.learning.warm_start import fitted
@@ -42,8 +45,12 @@ class LearningError(CTSAM3DError):
 class Learner:
     """The state of one run: weights, their running average, optimisers, and the step."""
 
-    def __init__(self, plan: Plan, resident: Resident, run: Path, info: ModelInfo, device: torch.device) -> None:
-        self.plan, self.run, self._info, self._device = plan, run, info, device
+    def __init__(self, plan: Plan, resident: Resident, run: Path, info: ModelInfo, world: World) -> None:
+        """Raises LearningError where the processes of the world cannot share a batch of the plan."""
+        if odd := [name for name, task in plan.tasks.items() if task.batch % world.size]:
+            raise LearningError(f"{world.size} processes cannot share the batches of {', '.join(odd)}; change either.")
+        self.plan, self.run, self._info, self._world = plan, run, info, world
+        device = world.device
         torch.manual_seed(plan.seed)
         network = plan.build_network().to(device)
         self.network: CTSAM3D = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -70,10 +77,10 @@ class Learner:
         begun = logged = saved = time.monotonic()
         figures: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         self.network.train()
-        with curve_writer(self.run / "curve.csv", CURVE_COLUMNS, self.step) as curve:
-            while self.step < steps and (now := time.monotonic()) < begun + 60 * minutes:
+        with curve_writer(self._file("curve.csv"), CURVE_COLUMNS, self.step) as curve:
+            while self.step < steps and self._world.all(time.monotonic() < begun + 60 * minutes):
                 name = self._task_of(self.step)
-                rate = self._rate(name, (now - begun) / (60 * minutes))
+                rate = self._rate(name, (time.monotonic() - begun) / (60 * minutes))
                 for loss, found in self._drawn(name):
                     self._descend(name, loss, rate)
                     for figure, value in {"loss": loss, **found}.items():
@@ -94,10 +101,11 @@ class Learner:
         return str(np.random.default_rng([self.plan.seed, step]).choice(names, p=shares / shares.sum()))
 
     def _drawn(self, name: str) -> Step:
-        """The losses of a step, whose samples depend on its number alone."""
-        seed = [self.plan.seed, self.step, 1]
+        """The losses of a step, whose samples depend on its number and on which process draws them."""
+        seed = [self.plan.seed, self.step, 1 + self._world.rank]
         self._generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        task: Task = self.plan.tasks[name]
+        whole = self.plan.tasks[name]
+        task = replace(whole, batch=whole.batch // self._world.size)
         losses: Step = getattr(self._learning, name)(task, np.random.default_rng(seed))
         return losses
 
@@ -105,11 +113,13 @@ class Learner:
         learnt = self._learnt_by[name]
         learnt.zero_grad(set_to_none=True)
         loss.backward()
+        self._world.average_gradients(learnt)
         nn.utils.clip_grad_norm_(learnt.parameters(), self.plan.gradient_clip)
         for optimiser in self._optimisers[name]:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
+        self._world.average_buffers(learnt)
 
     def _rate(self, name: str, done: float) -> float:
         warm = min(1.0, (self._steps_of[name] + 1) / self.plan.warmup_steps)
@@ -136,7 +146,12 @@ class Learner:
             raise LearningError(f"A loss before step {self.step} is no number; go on with a lower rate.")
 
     def save(self) -> None:
-        """Write `model.safetensors`, the averaged network, and `state-0.pt`, ...: what is needed to go on."""
+        """Write `model.safetensors`, the averaged network, and `state-0.pt`, ...: what is needed to go on.
+
+        Only the first process of several does.
+        """
+        if not self._world.leads:
+            return
         save(self.run / "model.safetensors", self.averaged(), self._info)
         momenta = [
             {index: _halved(state) for index, state in optimiser.state_dict()["state"].items()}
@@ -184,6 +199,9 @@ class Learner:
         network = self.plan.build_network()
         network.load_state_dict({name: tensor.cpu() for name, tensor in self._average.items()})
         return network
+
+    def _file(self, name: str) -> Path:
+        return self.run / name if self._world.leads else Path(os.devnull)
 
     def _is_there(self, part: int) -> bool:
         return (self.run / f"state-{part}.pt").exists()
