@@ -77,7 +77,7 @@ class Recipe:
     """Cases that are kept out of training."""
     frozen: tuple[str, ...] = ()
     """Parts of the network that keep their weights: `encoder`, `decoder`, `cross_patch`. The semantics always do,
-    because they are learnt beforehand (`training.semantics`)."""
+    because they are learnt from label maps (`training.learn`)."""
     label_limit: int | None = None
     """The highest TotalSegmentator v1 index to learn; 104 is the paper's ablation without the curated tissues."""
     tenth_from: float = 0.8
