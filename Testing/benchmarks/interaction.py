@@ -94,7 +94,7 @@ def main(
         "threads": torch.get_num_threads(),
         "computer": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "load_average": os.getloadavg()[0],
-        "versions": {name: version(name) for name in ("ctsam3d", "torch", "SimpleITK", "monai", "numpy")}
+        "versions": {name: version(name) for name in ("ctsam3d", "torch", "SimpleITK", "numpy")}
         | {"python": platform.python_version()},
     }
     if as_json:

@@ -1,6 +1,7 @@
 """The networks of the paper's Table 4: ResT or U-Net, PSAP or Fourier features, in a reduced size."""
 
 import dataclasses
+import sys
 from itertools import product
 
 import numpy as np
@@ -37,6 +38,7 @@ CONFIGS = [
 CONFIGS.append(
     dataclasses.replace(REDUCED, fine_width=4, prompt_resize="pooled", semantic_width=5, semantic_filters=(4, 4, 4))
 )
+CONFIGS.append(dataclasses.replace(CONFIGS[-1], semantic_width=6, semantic_places=True))
 INFO = ModelInfo("ctsam3d-small", (-500.0, 700.0))
 
 
@@ -74,7 +76,7 @@ def test_levels_and_answers_have_their_shapes(config, image):
     if config.fine_width:
         grids = [(1, 64), (config.fine_width, 32), *grids]
     if config.semantic_width:
-        grids.insert(1, (config.semantic_width, 32))
+        grids.insert(1, (config.semantic_width + 3 * config.semantic_places, 32))
     assert [tuple(level.shape) for level in levels] == [(2, width, side, side, side) for width, side in grids]
     assert probability.shape == (2, 1, 64, 64, 64)
     assert quality.shape == (2,)
@@ -221,3 +223,10 @@ def test_the_grid_of_tokens_lies_in_the_patch_as_clicks_do():
     assert torch.equal(grid[0], rff.centres(torch.full((3,), 1.5), 64))
     assert torch.equal(grid[1], rff.centres(torch.tensor([1.5, 1.5, 5.5]), 64))
     assert torch.equal(grid, -grid.flip(0))
+
+
+def test_fourier_features_without_monai_are_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "monai.networks.nets.vista3d", None)
+    monkeypatch.delitem(sys.modules, "CTSAM3DLib.model.rff")
+    with pytest.raises(ModelError, match="monai"):
+        CTSAM3D(dataclasses.replace(REDUCED, prompting="rff"))

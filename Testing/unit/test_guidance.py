@@ -1,5 +1,6 @@
 """What the CT says of the prompts: geodesic distance against Dijkstra's, similarity, and the fine head's folding."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from CTSAM3DLib.model.configs import SMALL
+from CTSAM3DLib.model.execution import FastOnCpu
 from CTSAM3DLib.model.folding import shuffled, unshuffled
 from CTSAM3DLib.model.guidance import (
     ALIENATION,
@@ -23,6 +25,7 @@ from CTSAM3DLib.model.guidance import (
     of_one_structure,
     similarity,
 )
+from CTSAM3DLib.model.network import CTSAM3D
 
 ROUNDING = 1e-2
 
@@ -212,3 +215,18 @@ class TestKinshipAndIdentity:
         prompts = self.prompts((1, 5))
         assert of_one_structure(vectors, prompts, 4).shape[1] == 3
         assert of_one_structure(torch.cat((vectors, places), dim=1), prompts, 4).shape[1] == 6
+
+
+@torch.inference_mode()
+def test_a_network_with_places_answers_fast_what_it_answers_plainly():
+    torch.manual_seed(0)
+    places = {"semantic_width": 6, "semantic_filters": (4, 6, 8), "semantic_places": True}
+    network = CTSAM3D(dataclasses.replace(SMALL, **places)).eval()
+    levels = network.encode(torch.rand(1, 1, 64, 64, 64))
+    prompts = torch.zeros(1, 3, 64, 64, 64)
+    prompts[0, 1, 30, 30, 30] = prompts[0, 2, 10, 40, 30] = 1
+    fast = FastOnCpu(network)
+    for prompted in (prompts, torch.zeros_like(prompts)):
+        expected, _ = network.decode(levels, prompted)
+        found, _ = fast.decode(levels, prompted)
+        torch.testing.assert_close(found, expected, rtol=0, atol=5e-5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import NetworkConfig, config_named
 from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
@@ -50,7 +51,9 @@ def build(name: str) -> CTSAM3D:
 
 
 def _fourier_decoder(config: NetworkConfig) -> nn.Module:
-    """Imported when it is asked for: only an ablation needs it, and MONAI with it, which takes its time."""
-    from CTSAM3DLib.model.rff import FourierDecoder
-
+    """Imported when it is asked for: only an ablation needs it, and MONAI with it. ModelError where that is missing."""
+    try:
+        from CTSAM3DLib.model.rff import FourierDecoder
+    except ImportError as error:
+        raise ModelError(f"Networks prompted by Fourier features need {error.name}; install it with pip.") from error
     return FourierDecoder(config)
