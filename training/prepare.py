@@ -1,13 +1,13 @@
 """Make a data set ready for training, once: `python -m training.prepare DATA OUT.npz`.
 
 Every case is brought onto the model's grid, cropped to the body and packed (`training/data/prepared.py`), held-out
-patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients.
+patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients,
+and so do label maps of anatomy without a CT, which is painted for each sample with the HU of the CTs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +19,8 @@ from rich.console import Console
 from scipy.ndimage import binary_dilation
 
 from CTSAM3DLib.cli import run_command
+from training.data.atlas_patients import atlas_cases
+from training.data.kind_hu import kind_hu
 from training.data.prepared import Prepared, PreparedCase, quantised
 from training.datasets import CaseRecord, read_dataset
 from training.phantoms import anatomy_like, torso
@@ -82,14 +84,16 @@ def main(
     window: Annotated[tuple[float, float], typer.Option(help="HU that the model tells apart.")] = (-1000, 800),
     without: Annotated[list[str] | None, typer.Option(help="A case to leave out; may be repeated.")] = None,
     scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 24,
+    atlases: Annotated[Path | None, typer.Option(help="A folder of label maps without a CT, to add.")] = None,
     jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
 ) -> None:
     """Bring all cases of a data set onto the model's grid, and pack them in one file."""
     records = [record for record in read_dataset(data) if record.case not in (without or ())]
     volumes = prepare(records, cache or output.parent / "cache", spacing, True, jobs, progress=True)
     cases = [*prepared_cases(records, volumes, window, spacing), *synthetic_scenes(scenes, spacing, window)]
-    whole = Prepared(spacing, window, tuple(cases))
-    replace(whole, kind_hu={}).write(output)
+    cases += atlas_cases(atlases, spacing) if atlases else []
+    whole = Prepared(spacing, window, tuple(cases), dict(kind_hu(cases)))
+    whole.write(output)
     voxels = sum(case.labels.size for case in whole.cases)
     Console().print(f"{len(cases)} cases, {voxels / 1e6:.0f} M voxels, {output.stat().st_size / 2**20:.1f} MiB.")
 

@@ -60,14 +60,15 @@ class Prepared:
         spacing: of the isotropic grid, mm.
         window: HU that the model tells apart; values beyond are clipped to it.
         cases: in the order of the data set.
-        kind_hu: kind to the (mean, standard deviation) of its HU in the labelled CTs, for painting atlases.
+        kind_hu: kind to its HU in the labelled CTs, for painting atlases: mean, standard deviation within a
+            patient, and that between patients (`training/data/kind_hu.py`).
 
     """
 
     spacing: float
     window: tuple[float, float]
     cases: tuple[PreparedCase, ...]
-    kind_hu: dict[str, tuple[float, float]] = field(default_factory=dict)
+    kind_hu: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def without(self, patients: Iterable[str]) -> Prepared:
         """The same without these patients. Raises VolumeError for one that is not there: he would be trained on."""
@@ -106,7 +107,7 @@ class Prepared:
                 cases = tuple(_case(fields, arrays) for fields in content["cases"])
         except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
             raise VolumeError(f"{path} is no prepared data set ({error}); write it by training.prepare.") from error
-        kind_hu = {kind: (mean, deviation) for kind, (mean, deviation) in content["kind_hu"].items()}
+        kind_hu = {kind: (mean, within, between) for kind, (mean, within, between) in content["kind_hu"].items()}
         low, high = content["window"]
         return cls(content["spacing"], (low, high), cases, kind_hu)
 
