@@ -1,7 +1,8 @@
 """Make a data set ready for training, once: `python -m training.prepare DATA OUT.npz`.
 
 Every case is brought onto the model's grid, cropped to the body and packed (`training/data/prepared.py`), held-out
-patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients.
+patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients,
+and so do label maps of anatomy without a CT, which is painted for each sample with the HU of the CTs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from rich.console import Console
 from scipy.ndimage import binary_dilation
 
 from CTSAM3DLib.cli import run_command
+from training.data.atlas_patients import atlas_cases
+from training.data.kind_hu import kind_hu
 from training.data.prepared import STEP_HU, Prepared, PreparedCase, quantised
 from training.datasets import CaseRecord, read_dataset
 from training.learning.plan import Plan
@@ -104,6 +107,7 @@ def main(
     ] = None,
     step: Annotated[int, typer.Option(help="What HU are rounded to; 8 where the file has to travel.")] = STEP_HU,
     scenes: Annotated[int, typer.Option(help="Synthetic scenes to add.")] = 5,
+    atlases: Annotated[Path | None, typer.Option(help="A folder of label maps without a CT, to add.")] = None,
     jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
 ) -> None:
     """Bring all cases of a data set onto the model's grid, and pack them in one file."""
@@ -117,8 +121,9 @@ def main(
     cases = [
         *prepared_cases(records, volumes, window, spacing, step),
         *synthetic_scenes(scenes, spacing, window, step),
+        *(atlas_cases(atlases, spacing) if atlases else ()),
     ]
-    whole = Prepared(spacing, window, tuple(cases), step_hu=step)
+    whole = Prepared(spacing, window, tuple(cases), dict(kind_hu(cases)), step)
     whole.write(output)
     voxels = sum(case.labels.size for case in whole.cases)
     Console().print(f"{len(cases)} cases, {voxels / 1e6:.0f} M voxels, {output.stat().st_size / 2**20:.1f} MiB.")

@@ -200,13 +200,13 @@ def _prepare_case(record: CaseRecord, spacing: float, pseudo: bool) -> dict[str,
     ct = _read_ct(record.ct)
     label_maps = record.label_maps(ct)
     image = as_image(np.clip(ct.array.astype(np.float32), AIR, BRIGHTEST), ct.geometry)
-    grid = _grid(ct.geometry, spacing)
+    grid = isotropic_grid(ct.geometry, spacing)
     values = np.rint(interpolate(shrunk(image, spacing), grid, outside=AIR)).astype(np.int16)
     box = _body(values, round(MARGIN_MM / spacing))
     grid = grid.crop(box)
     arrays = {"ct": np.ascontiguousarray(values[box])}
     for name, label_map in label_maps.items():
-        arrays[name] = _resampled_labels(label_map, grid)
+        arrays[name] = resampled_labels(label_map, grid)
     if pseudo:
         maps = pseudo_labels(arrays["ct"], spacing)
         del maps["supervoxels_fine"]  # too small to learn from, too large to keep
@@ -223,7 +223,7 @@ def _read_ct(path: Path) -> Volume:
     return ct
 
 
-def _grid(geometry: Geometry, spacing: float) -> Geometry:
+def isotropic_grid(geometry: Geometry, spacing: float) -> Geometry:
     """Return the grid along L, P, S of `spacing` mm that spans the voxels of a volume from rim to rim.
 
     From centre to centre, voxels of 3 mm would put every second sample of 1.5 mm on the border between two labels.
@@ -233,7 +233,7 @@ def _grid(geometry: Geometry, spacing: float) -> Geometry:
     return Geometry((z, y, x), tuple(corners.min(axis=0) + spacing / 2), (spacing,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
 
 
-def _resampled_labels(label_map: Volume, grid: Geometry) -> np.ndarray:
+def resampled_labels(label_map: Volume, grid: Geometry) -> np.ndarray:
     """Interpolate each label as if it were a CT and take the strongest, which keeps boundaries smooth either way."""
     labels = np.zeros(grid.shape, label_map.array.dtype)
     strongest = np.zeros(grid.shape, np.float32)

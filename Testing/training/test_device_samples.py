@@ -37,7 +37,7 @@ def cropped(array, first, outside):
 def placed(resident, index, anchor, start, look=PLAIN_LOOK, seed=0):
     rng = np.random.default_rng(seed)
     drawn = Look.random(rng, look, resident.contrast[resident.structures[index].case], PATCH)
-    return Placement(resident.structures[index], Pose.plain(np.array(anchor, float)), np.array(start), drawn)
+    return Placement(resident.structures[index], Pose.plain(np.array(anchor, float)), np.array(start), drawn, None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from training.data.prepared import STEP_HU, Prepared, quantised
 
 
 def test_what_is_written_comes_back(tmp_path):
-    whole = dataclasses.replace(prepared(), kind_hu={"liver": (60.0, 12.0)})
+    whole = dataclasses.replace(prepared(), kind_hu={"liver": (60.0, 12.0, 5.0)})
     whole.write(tmp_path / "data.npz")
     back = Prepared.read(tmp_path / "data.npz")
     assert (back.spacing, back.window, back.kind_hu) == (whole.spacing, whole.window, whole.kind_hu)

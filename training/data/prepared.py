@@ -21,6 +21,8 @@ from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import VolumeError
 
 FORMAT = "ctsam3d-prepared-1"
+ATLAS_PREFIX = "atlas-"
+"""The name of an atlas's case, before that of the atlas."""
 STEP_HU = 4
 """What HU are rounded to by default; the noise of a CT is several times as large."""
 
@@ -59,15 +61,16 @@ class Prepared:
         spacing: of the isotropic grid, mm.
         window: HU that the model tells apart; values beyond are clipped to it.
         cases: in the order of the data set.
+        kind_hu: kind to its HU in the labelled CTs, for painting atlases: mean, standard deviation within a
+            patient, and that between patients (`training/data/kind_hu.py`).
         step_hu: what HU are multiples of.
-        kind_hu: kind to the (mean, standard deviation) of its HU in the labelled CTs, for painting atlases.
 
     """
 
     spacing: float
     window: tuple[float, float]
     cases: tuple[PreparedCase, ...]
-    kind_hu: dict[str, tuple[float, float]] = field(default_factory=dict)
+    kind_hu: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     step_hu: int = STEP_HU
 
     def without(self, patients: Iterable[str]) -> Prepared:
@@ -109,7 +112,7 @@ class Prepared:
                 cases = tuple(_case(fields, arrays, step_hu) for fields in content["cases"])
         except (OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
             raise VolumeError(f"{path} is no prepared data set ({error}); write it by training.prepare.") from error
-        kind_hu = {kind: (mean, deviation) for kind, (mean, deviation) in content["kind_hu"].items()}
+        kind_hu = {kind: (mean, within, between) for kind, (mean, within, between) in content["kind_hu"].items()}
         low, high = content["window"]
         return cls(content["spacing"], (low, high), cases, kind_hu, step_hu)
 

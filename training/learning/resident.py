@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.case_notes import CaseNotes, atlas_notes, case_notes
-from training.data.prepared import Prepared, PreparedCase
+from training.data.prepared import ATLAS_PREFIX, Prepared, PreparedCase
 from training.learning.looks import AIR_HU
+from training.learning.painting import Palette
 from training.vocabulary import KINDS, VALUES, LabelTable, group_of_kind, label_table
 
 ANCHORS = 400
@@ -33,7 +34,6 @@ CONTRAST_HU = {
     "kidney": (-20.0, 150.0),
 }
 """Between which HU a contrast agent changes a kind, or those of a group."""
-ATLAS_PREFIX = "atlas-"
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Resident:
         allowed: bool (cases, 256, kinds). weight: float (cases, 256). instance: bool (cases, 256). kind: int64
             (cases, 256), the kind where there is only one, else -1.
         contrast: for each case (256, 2), as `looks.Look.random` takes it; on the host.
+        palettes: how the labels of an atlas are painted; None for a case that has a CT.
         structures: of labels. pieces_structures: supervoxels.
 
     """
@@ -88,6 +89,7 @@ class Resident:
     instance: Tensor
     kind: Tensor
     contrast: list[NDArray[np.float32]]
+    palettes: list[Palette | None]
     structures: tuple[Structure, ...]
     pieces_structures: tuple[Structure, ...]
 
@@ -116,6 +118,7 @@ class Resident:
             instance=torch.from_numpy(np.stack([table.instance for table in tables])).to(device),
             kind=torch.from_numpy(kind).to(device),
             contrast=[_contrast(table) for table in tables],
+            palettes=[Palette.of(case.names, prepared.kind_hu) if case.hu is None else None for case in cases],
             structures=tuple(structure for found in named for structure in found),
             pieces_structures=tuple(structure for found in pieces for structure in found),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.learning.looks import AIR_HU, Look, LookRange, changed
+from training.learning.painting import Paint
 from training.learning.poses import PATCH, Pose, PoseRange, voxelwise
 from training.learning.resident import Resident, Structure
 
@@ -28,12 +29,16 @@ SMALL_VOXELS = 1500.0
 
 @dataclass(frozen=True)
 class Placement:
-    """One patch as it was drawn: a structure, the pose of its patient, the first voxel of the patch, and its look."""
+    """One patch as it was drawn: a structure, the pose of its patient, the first voxel of the patch, and its look.
+
+    `paint` is what the CT of an atlas is painted with; None where there is a CT.
+    """
 
     structure: Structure
     pose: Pose
     start: NDArray[np.int64]
     look: Look
+    paint: Paint | None
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,13 @@ class Drawing:
         pose = Pose.random(np.array(anchor, float), rng, poses)
         start = rng.integers(-stray, stray + 1, size=3) - PATCH // 2
         look = Look.random(rng, looks, self._resident.contrast[structure.case], PATCH)
-        return Placement(structure, pose, start, look)
+        palette = self._resident.palettes[structure.case]
+        return Placement(structure, pose, start, look, None if palette is None else Paint.random(rng, palette))
 
 
 def moved(placement: Placement, offset: NDArray[np.int64]) -> Placement:
     """Another patch of the same patient in the same pose and look, its first voxel so many voxels on."""
-    return Placement(placement.structure, placement.pose, placement.start + offset, placement.look)
+    return replace(placement, start=placement.start + offset)
 
 
 def read(resident: Resident, placements: Sequence[Placement], generator: torch.Generator) -> Patches:
@@ -111,6 +117,9 @@ def read(resident: Resident, placements: Sequence[Placement], generator: torch.G
     index = (z * height + y) * width + x + resident.starts.index_select(0, cases)[:, None, None, None]
     labels, pieces = (numbers[index] * inside for numbers in (resident.labels, resident.pieces))
     hu = _interpolated(resident, cases, where) * inside + AIR_HU
+    for number, placement in enumerate(placements):
+        if placement.paint is not None:
+            hu[number] = placement.paint.of(labels[number], generator)
     values = there(np.array([placement.structure.value for placement in placements]))[:, None, None, None]
     of_pieces = there(np.array([placement.structure.of_pieces for placement in placements]))[:, None, None, None]
     truth = torch.where(of_pieces, pieces.long(), labels.long()) == values
