@@ -23,7 +23,6 @@ from training.data.label_canvas import LabelCanvas, filled
 from training.data.prepared import ATLAS_PREFIX, PreparedCase
 from training.real_volumes import isotropic_grid, resampled_labels
 
-"""Of the names of cases; what follows is the name of the atlas, for `vocabulary.atlas_table`."""
 SCALES = {"spl-abdominal": 1.5}
 """Atlas to the factor by which it becomes an adult: its kidney is 61 mm long and its pelvis 188 mm wide."""
 REGIONS = {
