@@ -12,7 +12,7 @@ from Testing.training.waiting import NothingWaits
 from training.learning.looks import AIR_HU, Look, LookRange, blurred, changed, faded, in_thick_slices
 from training.learning.poses import PATCH, Pose, PoseRange, voxelwise
 from training.learning.resident import Resident
-from training.learning.samples import Drawing, Placement, moved, read, scaled
+from training.learning.samples import Drawing, Placement, read, scaled
 
 CPU = torch.device("cpu")
 SHARES = {"abdomen": 0.7, "chest": 0.3}
@@ -37,7 +37,8 @@ def cropped(array, first, outside):
 def placed(resident, index, anchor, start, look=PLAIN_LOOK, seed=0):
     rng = np.random.default_rng(seed)
     drawn = Look.random(rng, look, resident.contrast[resident.structures[index].case], PATCH)
-    return Placement(resident.structures[index], Pose.plain(np.array(anchor, float)), np.array(start), drawn, None)
+    pose = Pose.plain(np.array(anchor, float))
+    return Placement(resident.structures[index], pose, np.array(start), pose.points(np.array(start)), drawn, None)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_two_patches_of_one_pose_overlap_exactly(resident, generator):
     rng = np.random.default_rng(0)
     first = drawing.placement(resident.structures[0], rng, 4, PoseRange(), PLAIN_LOOK)
     shift = np.array([8, -12, 20])  # whole steps of the coarse grid, between which poses are interpolated
-    here, there = read(resident, [first, moved(first, shift)], generator).hu
+    here, there = read(resident, [first, first.moved(shift)], generator).hu
     np.testing.assert_allclose(here[8:, :52, 20:], there[:56, 12:, :44], atol=0.05)
 
 

@@ -118,7 +118,7 @@ def test_a_step_of_a_task_changes_its_own_part_and_waits_for_nothing(tmp_path, r
     run = begun(tmp_path, resident, tasks=shares)
     before = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
     with NothingWaits(sending=True):
-        assert all(figures for _, figures in run._drawn(task))
+        assert all(figures for _, figures in run._losses())
     run.learn(steps=2)
     after = run.network.state_dict()
     changed = {name.split(".")[0] for name, tensor in after.items() if not torch.equal(tensor, before[name])}

@@ -13,6 +13,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from training.distributed import World
 from training.learning.label_maps import Prototypes
 from training.learning.plan import Plan
 from training.learning.resident import Resident
+from training.learning.samples import Placement
 from training.learning.tasks import Learning, Step
 from training.learning.warm_start import fitted
 from training.muon import optimisers
@@ -63,6 +65,8 @@ class Learner:
             for name, task in plan.tasks.items()
             if task.share > 0
         }
+        self._thread = ThreadPoolExecutor(1, "samples")
+        self._ahead: dict[int, Future[list[Placement]]] = {}
         self._steps_of = dict.fromkeys(self._optimisers, 0)
         self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.step = 0
@@ -81,7 +85,7 @@ class Learner:
             while self.step < steps and self._world.all(time.monotonic() < begun + 60 * minutes):
                 name = self._task_of(self.step)
                 rate = self._rate(name, (time.monotonic() - begun) / (60 * minutes))
-                for loss, found in self._drawn(name):
+                for loss, found in self._losses():
                     self._descend(name, loss, rate)
                     for figure, value in {"loss": loss, **found}.items():
                         figures[name, figure].append(value.detach())
@@ -100,14 +104,24 @@ class Learner:
         shares = np.array([self.plan.tasks[name].share for name in names])
         return str(np.random.default_rng([self.plan.seed, step]).choice(names, p=shares / shares.sum()))
 
-    def _drawn(self, name: str) -> Step:
-        """The losses of a step, whose samples depend on its number and on which process draws them."""
-        seed = [self.plan.seed, self.step, 1 + self._world.rank]
-        self._generator.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        whole = self.plan.tasks[name]
-        task = replace(whole, batch=whole.batch // self._world.size)
-        losses: Step = getattr(self._learning, name)(task, np.random.default_rng(seed))
-        return losses
+    def _losses(self) -> Step:
+        """The losses of a step; the next one's samples are drawn meanwhile."""
+        drawn = self._ahead.pop(self.step, None)
+        placements = self._draw(self.step) if drawn is None else drawn.result()
+        self._ahead[self.step + 1] = self._thread.submit(self._draw, self.step + 1)
+        name = self._task_of(self.step)
+        self._generator.manual_seed(int(np.random.SeedSequence(self._seed(self.step)).generate_state(1)[0]))
+        return self._learning.losses(name, self.plan.tasks[name], placements)
+
+    def _draw(self, step: int) -> list[Placement]:
+        """The samples of a step, which depend on its number and on which process draws them."""
+        name = self._task_of(step)
+        task = self.plan.tasks[name]
+        share = replace(task, batch=task.batch // self._world.size)
+        return self._learning.draw(name, share, np.random.default_rng(self._seed(step)))
+
+    def _seed(self, step: int) -> list[int]:
+        return [self.plan.seed, step, 1 + self._world.rank]
 
     def _descend(self, name: str, loss: Tensor, rate: float) -> None:
         learnt = self._learnt_by[name]

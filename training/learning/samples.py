@@ -29,16 +29,29 @@ SMALL_VOXELS = 1500.0
 
 @dataclass(frozen=True)
 class Placement:
-    """One patch as it was drawn: a structure, the pose of its patient, the first voxel of the patch, and its look.
+    """One patch as it was drawn.
 
-    `paint` is what the CT of an atlas is painted with; None where there is a CT.
+    Attributes:
+        structure: whose voxels are the truth.
+        pose: of its patient.
+        start: the patch's first voxel in the pose, (3,).
+        points: where the coarse grid of the patch lies in the case, as of `Pose.points`.
+        look: how it is changed.
+        paint: what the CT of an atlas is painted with; None where there is a CT.
+
     """
 
     structure: Structure
     pose: Pose
     start: NDArray[np.int64]
+    points: NDArray[np.float32]
     look: Look
     paint: Paint | None
+
+    def moved(self, offset: NDArray[np.int64]) -> Placement:
+        """Another patch of the same patient in the same pose and look, its first voxel so many voxels on."""
+        start = self.start + offset
+        return replace(self, start=start, points=self.pose.points(start))
 
 
 @dataclass(frozen=True)
@@ -91,12 +104,8 @@ class Drawing:
         start = rng.integers(-stray, stray + 1, size=3) - PATCH // 2
         look = Look.random(rng, looks, self._resident.contrast[structure.case], PATCH)
         palette = self._resident.palettes[structure.case]
-        return Placement(structure, pose, start, look, None if palette is None else Paint.random(rng, palette))
-
-
-def moved(placement: Placement, offset: NDArray[np.int64]) -> Placement:
-    """Another patch of the same patient in the same pose and look, its first voxel so many voxels on."""
-    return replace(placement, start=placement.start + offset)
+        paint = None if palette is None else Paint.random(rng, palette)
+        return Placement(structure, pose, start, pose.points(start), look, paint)
 
 
 def read(resident: Resident, placements: Sequence[Placement], generator: torch.Generator) -> Patches:
@@ -107,7 +116,7 @@ def read(resident: Resident, placements: Sequence[Placement], generator: torch.G
         return torch.from_numpy(values).to(device, non_blocking=True)
 
     cases = there(np.array([placement.structure.case for placement in placements]))
-    where = voxelwise(there(np.stack([placement.pose.points(placement.start) for placement in placements])))
+    where = voxelwise(there(np.stack([placement.points for placement in placements])))
     sizes = resident.shapes.index_select(0, cases)[..., None, None, None]
     inside = ((where > -0.5) & (where < sizes - 0.5)).all(dim=1)
     where = torch.minimum(where.clamp(min=0), sizes - 1)

@@ -1,7 +1,8 @@
 """The tasks of the loop: what one step of each asks of the network, and what it got wrong.
 
-Every task reads its own patches, gives one loss after another to be descended, and changes nothing else. Figures are
-tensors on the device, which nobody looks at before the log is written.
+The host draws the patches of a step (`Learning.draw`), ahead of time if it likes; the device reads them. Every task
+gives one loss after another to be descended, and changes nothing else. Figures are tensors on the device, which nobody
+looks at before the log is written.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from training.learning.click_rounds import Prompted
 from training.learning.label_maps import Prototypes, label_losses
 from training.learning.plan import Plan, Task
 from training.learning.resident import Resident
-from training.learning.samples import Drawing, Patches, Placement, moved, read, scaled
+from training.learning.samples import Drawing, Patches, Placement, read, scaled
 from training.losses import HEAT_MAP_SIGMA, dice_of, segmentation_loss
 
 QUALITY_WEIGHT = 0.1
@@ -42,18 +43,35 @@ class Learning:
         self._drawing = Drawing(resident, plan.regions)
         self._device = resident.weight.device
 
-    def label_maps(self, task: Task, rng: np.random.Generator) -> Step:
+    def draw(self, name: str, task: Task, rng: np.random.Generator) -> list[Placement]:
+        """The patches of a step of a task; of the cross-patch task those shown, then as many asked about."""
+        found = []
+        for _ in range(task.batch):
+            structure = self._drawing.structure(rng, of_pieces=rng.random() < task.pieces)
+            found.append(self._drawing.placement(structure, rng, self.plan.stray, self.plan.poses, self.plan.looks))
+        if name == "cross_patch":
+            offsets = rng.integers(-PAIR_OFFSET, PAIR_OFFSET + 1, size=(len(found), 3))
+            found += [shown.moved(offset) for shown, offset in zip(found, offsets, strict=True)]
+        return found
+
+    def losses(self, name: str, task: Task, placements: list[Placement]) -> Step:
+        """What a step of a task gets wrong in the patches drawn for it."""
+        with torch.no_grad():
+            patches = read(self.resident, placements, self.generator)
+        if name == "label_maps":
+            return self._of_label_maps(patches)
+        return self._of_clicks(patches, task.rounds) if name == "clicks" else self._of_neighbours(patches)
+
+    def _of_label_maps(self, patches: Patches) -> Step:
         """Kinds, places and borders of whole label maps."""
         assert self.network.semantics is not None  # a plan with this task has a network that learns it
-        patches = self._read(self._placements(task, rng))
         with self._autocast():
             known = self.network.semantics.anatomy(scaled(patches.hu, self.plan.window))
         losses = label_losses(known, self.prototypes, patches, self.resident, self.generator)
         yield losses.total, {"kinds": losses.kinds, "places": losses.places, "borders": losses.borders}
 
-    def clicks(self, task: Task, rng: np.random.Generator) -> Step:
+    def _of_clicks(self, patches: Patches, rounds: int) -> Step:
         """Rounds of clicks on the same patches (Algorithm 1); what is known before any click stays as it is."""
-        patches = self._read(self._placements(task, rng))
         image, truth = scaled(patches.hu, self.plan.window), patches.truth[:, None]
         prompted = Prompted(truth, patches.hu[:, None], self.plan.spacing, self.plan.prompting, self.generator)
         known = None
@@ -61,7 +79,7 @@ class Learning:
             with torch.no_grad(), self._autocast():
                 known = self.network.semantics(image)
         target = truth.float()
-        for index in range(task.rounds):
+        for index in range(rounds):
             with self._autocast(encoding=True):
                 levels = self.network.encode(image, known)
             with self._autocast():
@@ -72,31 +90,18 @@ class Learning:
             yield loss, {f"dice_{index + 1}": dice.mean()}
             prompted.answered(probability)
 
-    def cross_patch(self, task: Task, rng: np.random.Generator) -> Step:
+    def _of_neighbours(self, patches: Patches) -> Step:
         """Where in a neighbouring patch a structure goes on, from label maps alone."""
-        first = self._placements(task, rng)
-        offsets = rng.integers(-PAIR_OFFSET, PAIR_OFFSET + 1, size=(len(first), 3))
-        shown, asked = self._read(first), self._read([moved(p, o) for p, o in zip(first, offsets, strict=True)])
-        mask = shown.truth[:, None].float()
+        image, asked_image = scaled(patches.hu, self.plan.window).chunk(2)
+        shown, asked = patches.truth[:, None].chunk(2)
+        mask = shown.float()
         eroded = -F.max_pool3d(-mask, 3, stride=1, padding=1)
         harmed = torch.rand(len(mask), generator=self.generator, device=self._device) < HARMED
         mask = torch.where(harmed[:, None, None, None, None], eroded, mask)
-        images = (scaled(patches.hu, self.plan.window) for patches in (shown, asked))
         with self._autocast():
-            proposed = self.network.propose(next(images), mask, next(images))
-        error = F.mse_loss(proposed.float(), heat_maps(asked.truth[:, None]))
+            proposed = self.network.propose(image, mask, asked_image)
+        error = F.mse_loss(proposed.float(), heat_maps(asked))
         yield error * 100, {"heat_map_error": error}
-
-    def _placements(self, task: Task, rng: np.random.Generator) -> list[Placement]:
-        found = []
-        for _ in range(task.batch):
-            structure = self._drawing.structure(rng, of_pieces=rng.random() < task.pieces)
-            found.append(self._drawing.placement(structure, rng, self.plan.stray, self.plan.poses, self.plan.looks))
-        return found
-
-    def _read(self, placements: list[Placement]) -> Patches:
-        with torch.no_grad():
-            return read(self.resident, placements, self.generator)
 
     def _autocast(self, encoding: bool = False) -> torch.autocast:
         """`encoding`: the last grid of the encoder is 2³; see `precise` in the decoder."""
