@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import torch
 import typer
 from rich.console import Console
@@ -28,7 +29,7 @@ from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import checkpoints
 from CTSAM3DLib.model.checkpoints import TrainedModel
-from training.adoption import JUDGED_AT, judge
+from training.adoption import JUDGED_AT, Verdict, judge
 from training.body_regions import REGIONS, as_markdown, as_table, located, means, with_mean_of_regions
 from training.card import Facts, Used, write
 from training.data.prepared import Prepared
@@ -42,6 +43,9 @@ from training.results import take_over
 from training.stream import data_hash
 
 ATLAS_PREFIX = "atlas-"
+BUNDLED = Path(bundled_package.__file__).parent
+PAINTED = "painted atlases"
+"""What atlases are counted as, among the regions."""
 LARGEST_MIB = 16
 """Of a bundled file: the repository and the extension carry it."""
 
@@ -71,9 +75,7 @@ def main(
     without_region: Annotated[
         list[str] | None, typer.Option(help=f"May go unmeasured: {', '.join(REGIONS)}. May be repeated.")
     ] = None,
-    bundled: Annotated[Path, typer.Option(help="Where the bundled model lies.")] = Path(
-        bundled_package.__file__
-    ).parent,
+    bundled: Annotated[Path, typer.Option(help="Where the bundled model lies.")] = BUNDLED,
     note: Annotated[str, typer.Option(help="What else has to be known of the run, for the card.")] = "",
     jobs: Annotated[int, typer.Option(min=1, help="How many cases to run at a time.")] = 1,
 ) -> None:
@@ -96,6 +98,7 @@ def main(
 
     weights = run / "adopt.safetensors"  # a copy, since the run may go on and write others meanwhile
     new, old, own_file = _opponents(run / "model.safetensors", weights, bundled)
+    trained = History.of(run).described(learning)
     choices = [MethodChoice("ctsam3d", weights=str(file)) for file in (weights, own_file)]
     output = run / "adopt.csv"
     for file in known or ():
@@ -107,7 +110,8 @@ def main(
     verdict = judge(lines, run_name(new), run_name(old), without_region or ())
     reasons = (*_failures(completed), *verdict.reasons)
     used, synthetic = cases_used(everyone, learning.held_out, data, prepared)
-    facts = Facts(History.of(run).described(learning), used, records, synthetic, names, note)
+    extent = "" if quick is None else f"At most {quick} structures of a case were measured, spread over their kinds."
+    facts = Facts(trained, used, records, synthetic, extent, names, note)
     info = dataclasses.replace(new.info, data_hash=data_hash(_among(everyone, used), run / "cache"))
     (run / "adopted").mkdir(exist_ok=True)
     write(run / "adopted", dataclasses.replace(new, info=info), completed.lines, facts)
@@ -119,23 +123,13 @@ def main(
     tables = [with_mean_of_regions(means(shown, "region")), means(shown, "group")]
     for table in tables:
         Console().print(as_table(table))
-    extent = "" if quick is None else f"; at most {quick} structures of a case were measured"
-    report = [
-        f"# {run_name(new)} against {run_name(old)}",
-        *(
-            "",
-            verdict.sentence(),
-            "",
-            "Mean Dice, and NSD at 2 mm, over structures of patients that were held out:",
-            "",
-        ),
-        *(line for table in tables for line in (*as_markdown(table), "")),
+    remark = (
         f"Plan: {plan_file}. {len(records)} cases; {completed.left_out} structures of fewer than {fewest_voxels} "
-        f"voxels were left out{extent}.",
-        *("", "```", _command(context), "```", ""),
-    ]
+        f"voxels were left out. {extent}"
+    )
+    report = _report(f"{run_name(new)} against {run_name(old)}", verdict, tables, remark, _command(context))
     with writing_whole(run / "adopt.md") as temporary:
-        temporary.write_text("\n".join(report), encoding="utf-8")
+        temporary.write_text(report, encoding="utf-8")
     if verdict.adopted:
         for file in (card_file.with_suffix(".safetensors"), card_file):
             with writing_whole(bundled / file.name) as temporary:
@@ -173,7 +167,7 @@ def cases_used(
         elif case.source == "atlas":
             source, licence = _atlas(data / "atlases" / case.name.removeprefix(ATLAS_PREFIX) / "names.json")
             source = f"{source or case.name}; an atlas without a CT, whose CT was painted"
-            used.append(Used(case.name, case.patient, f"atlas, {case.region}", source, licence or case.licence))
+            used.append(Used(case.name, case.patient, PAINTED, source, licence or case.licence))
         elif case.patient not in held_out:
             used.append(own.get(case.name) or Used(case.name, case.patient, case.region, "", case.licence))
     return used, f"{scenes} synthetic scenes of `training/phantoms.py` were used too." if scenes else ""
@@ -223,6 +217,13 @@ def _among(records: Sequence[CaseRecord], used: Sequence[Used]) -> list[CaseReco
 
 def _patient(record: CaseRecord) -> str:
     return record.patient or record.case
+
+
+def _report(title: str, verdict: Verdict, tables: Sequence[pd.DataFrame], remark: str, command: str) -> str:
+    """What adopt.md says."""
+    scored = "Mean Dice, and NSD at 2 mm, over structures of patients that were held out:"
+    drawn = ["\n".join(as_markdown(table)) for table in tables]
+    return "\n\n".join([f"# {title}", verdict.sentence(), scored, *drawn, remark, f"```\n{command}\n```"]) + "\n"
 
 
 def _command(context: typer.Context) -> str:

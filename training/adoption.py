@@ -50,7 +50,7 @@ def judge(lines: pd.DataFrame, new: str, old: str, without: Collection[str] = ()
 
     A region that was not measured speaks against the new weights unless it is among `without`.
     """
-    at = lines[lines["n_clicks"] == JUDGED_AT]
+    at = lines[(lines["n_clicks"] == JUDGED_AT) & lines["run"].isin([new, old])]
     structure = ["dataset", "case", "label", "seed"]
     both = [at[at["run"] == run].set_index(structure).index for run in (new, old)]
     common = at[at.set_index(structure).index.isin(both[0].intersection(both[1]))]

@@ -60,7 +60,8 @@ def means(lines: pd.DataFrame, by: str) -> pd.DataFrame:
             | {f"Dice @{count}": scores["dsc"].get(count) for count in counts}
             | {f"NSD @{count}": scores["nsd_2"].get(count) for count in NSD_AT if count in counts}
         )
-    places = {value: place for place, value in enumerate((*REGIONS, *sorted(lines[by].unique())))}
+    rows_of = {row[by] for row in rows}
+    places = {value: place for place, value in enumerate(dict.fromkeys((*REGIONS, *sorted(rows_of))))}
     return pd.DataFrame(rows).sort_values(by, key=lambda found: found.map(places), kind="stable", ignore_index=True)
 
 

@@ -62,6 +62,7 @@ class Facts:
         used: the cases that were trained on, atlases too.
         synthetic: what was trained on that is no patient and no atlas, a sentence, or nothing.
         held_out: the cases that were measured.
+        extent: which of their structures were measured, a sentence, or nothing where all were.
         names: run in the results to what the card calls it; by default as it is.
         note: what else has to be known, or nothing. picture: address of a picture of failures, or nothing.
 
@@ -71,6 +72,7 @@ class Facts:
     used: Sequence[Used]
     held_out: Sequence[CaseRecord]
     synthetic: str = ""
+    extent: str = ""
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     note: str = ""
     picture: str = ""
@@ -107,7 +109,13 @@ def main(
 
 
 def write(folder: Path, model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
-    """Put the model with its card into a folder, and the card beside it; returns the card. Raises OutputError."""
+    """Put the model with its card into a folder, and the card beside it; returns the card.
+
+    Raises CTSAM3DError where a patient was both measured and trained on, and OutputError.
+    """
+    measured_patients = {record.patient or record.case for record in facts.held_out}
+    if both := sorted(measured_patients & {case.patient for case in facts.used}):
+        raise CTSAM3DError(f"{', '.join(both)} was trained on and measured; measure held-out patients alone.")
     card = card_text(model, lines, facts)
     info = dataclasses.replace(model.info, card=card, licence=LICENCE)
     checkpoints.save(folder / f"{info.name}.safetensors", model.network, info)
@@ -136,6 +144,7 @@ def card_text(model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
         picture=f"\n![What it does badly]({facts.picture})\n" if facts.picture else "",
         measured_patients=own["patient"].nunique(),
         labels_by=_labels_by(facts.held_out),
+        extent=f"\n{facts.extent}" if facts.extent else "",
         regions=_regions(_same_structures(lines, own), facts.names),
         groups="\n".join(as_markdown(means(own, "group").drop(columns="run"))),
         case_heads=" | ".join(f"{score} @{count}" for score in ("Dice", "NSD") for count in counts),
@@ -153,7 +162,7 @@ def card_text(model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
             else "Its cross-patch network was not trained; growth follows the overlap of patches."
         ),
         data="\n".join(_sources(facts.used)),
-        synthetic=facts.synthetic,
+        synthetic=f"{facts.synthetic} " if facts.synthetic else "",
         held_out=_held_out(facts.held_out),
         data_hash=info.data_hash,
     )
@@ -208,7 +217,7 @@ def _worse_with_clicks(own: pd.DataFrame) -> str:
 
 def _experience(used: Sequence[Used]) -> str:
     """How many patients of each region the model knows."""
-    patients = Counter(region for _, region in {(case.patient, case.region) for case in used})
+    patients = Counter(region for _, region in dict.fromkeys((case.patient, case.region) for case in used))
     return ", ".join(f"{region or 'region not said'} {count}" for region, count in patients.most_common()) or "none"
 
 

@@ -3,7 +3,8 @@
 `python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
 a data set and writes a long CSV (`training.results` names its columns), by the protocol of `training.protocol`. Empty
 structures and those of fewer than `--fewest-voxels` are left out, and their number is told at the end; so are those
-that an automatic method does not know.
+that an automatic method does not know. `--quick N` asks for N structures of a case (`training.selection`), and
+`--by region` prints the means by region as well (`training.body_regions`).
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
 in each process. Cases run in parallel on this computer (`--jobs`) or on a Dask cluster (`--scheduler`); the lines are
