@@ -105,16 +105,18 @@ def main(
         take_over(output, file, asked.dataset)
     completed = complete(output, [*choices, *map(MethodChoice, method or ())], records, asked, jobs)
 
-    lines = located(completed.lines, records)
-    names = {run_name(new): "these weights", run_name(old): "the bundled model before"}
+    names = {run_name(new): "new", run_name(old): "bundled"}
+    order = {run: place for place, run in enumerate(dict.fromkeys((*names, *completed.runs.values())))}
+    lines = located(completed.lines, records).sort_values("run", key=lambda runs: runs.map(order), kind="stable")
+    in_card = {run_name(new): "this model", run_name(old): "the bundled model before"}
     verdict = judge(lines, run_name(new), run_name(old), without_region or ())
     reasons = (*_failures(completed), *verdict.reasons)
     used, synthetic = cases_used(everyone, learning.held_out, data, prepared)
     extent = "" if quick is None else f"At most {quick} structures of a case were measured, spread over their kinds."
-    facts = Facts(trained, used, records, synthetic, extent, names, note)
+    facts = Facts(trained, used, records, synthetic, extent, in_card, note)
     info = dataclasses.replace(new.info, data_hash=data_hash(_among(everyone, used), run / "cache"))
     (run / "adopted").mkdir(exist_ok=True)
-    write(run / "adopted", dataclasses.replace(new, info=info), completed.lines, facts)
+    write(run / "adopted", dataclasses.replace(new, info=info), lines, facts)
     card_file = run / "adopted" / f"{info.name}.md"
     reasons += tuple(_unfit(new, card_file.with_suffix(".safetensors")))
     verdict = dataclasses.replace(verdict, reasons=reasons)

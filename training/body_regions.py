@@ -75,11 +75,12 @@ def with_mean_of_regions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_table(table: pd.DataFrame) -> Table:
-    """The means for a terminal."""
+    """The means for a terminal, with heads so short that they fit 80 columns: n structures of pat. patients."""
     drawn = Table(box=SIMPLE, padding=(0, 1, 0, 0))
-    for number, column in enumerate(table.columns):
-        name = column == "run"  # the only one that may be broken, when the terminal is narrow
-        drawn.add_column(str(column), justify="left" if number < 2 else "right", overflow="fold", no_wrap=not name)
+    for column in table.columns:
+        head = {"structures": "n", "patients": "pat."}.get(str(column), str(column).replace(" @", "@"))
+        names = str(column) in ("run", *BY)  # they may be broken, figures may not
+        drawn.add_column(head, justify="left" if names else "right", overflow="fold", no_wrap=not names)
     for row in _rows(table):
         drawn.add_row(*row)
     return drawn

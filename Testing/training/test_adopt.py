@@ -199,7 +199,7 @@ def test_a_better_run_takes_the_place_of_the_bundled_model(place):
         "At most 1 structures of a case were measured, spread over their kinds.",
         "by region: abdomen 1, painted atlases 1.",
         "- It was a try.",
-        "| chest | these weights | 2 | 2 | ",
+        "| chest | this model | 2 | 2 | ",
         "| chest | the bundled model before | 2 | 2 | 0.",
         "| chest | grow-cut | 2 | 2 | ",
         "Worst at five clicks, mean Dice by kind: ",
