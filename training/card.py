@@ -1,30 +1,81 @@
 """Write a model's card from its run and what was measured: `python -m training.card --config small.yaml ...`.
 
-Puts `NAME.safetensors`, which carries the card, and `NAME.md`, the card itself, into FOLDER.
+Puts `NAME.safetensors`, which carries the card, and `NAME.md`, the card itself, into FOLDER. `training.adopt` writes
+the card of a run of `training.learn` by the same template.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
 
+from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import checkpoints
+from CTSAM3DLib.model.checkpoints import TrainedModel
 from training import results as measured
-from training.datasets import CaseRecord
+from training.anatomy import kind_of
+from training.body_regions import as_markdown, located, means, region_of, with_mean_of_regions
+from training.datasets import CaseRecord, read_dataset
 from training.methods import run_name
 from training.recipe import Recipe
 from training.stream import training_records
 
 LICENCE = "Apache-2.0"
 SHOWN_CLICKS = (1, 3, 5, 7, 9)
+WORST_AT, WORST_KINDS = 5, 6
+WORSE_BY = 0.01
+"""A Dice that falls by more from one shown count of clicks to the next has become worse."""
 TEMPLATE = Path(__file__).with_name("card_template.md")
+
+
+@dataclass(frozen=True)
+class Used:
+    """A case that was trained on: whose it is, under which licence, and which region it shows, where that is known."""
+
+    case: str
+    patient: str
+    region: str
+    source: str
+    licence: str
+
+    @classmethod
+    def of(cls, record: CaseRecord) -> Used:
+        """A case of a data set."""
+        return cls(record.case, record.patient or record.case, region_of(record), record.source, record.licence)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card says beside the figures.
+
+    Attributes:
+        training: how the model was trained, a sentence.
+        used: the cases that were trained on, atlases too.
+        synthetic: what was trained on that is no patient and no atlas, a sentence, or nothing.
+        held_out: the cases that were measured.
+        extent: which of their structures were measured, a sentence, or nothing where all were.
+        names: run in the results to what the card calls it; by default as it is.
+        note: what else has to be known, or nothing. picture: address of a picture of failures, or nothing.
+
+    """
+
+    training: str
+    used: Sequence[Used]
+    held_out: Sequence[CaseRecord]
+    synthetic: str = ""
+    extent: str = ""
+    names: dict[str, str] = dataclasses.field(default_factory=dict)
+    note: str = ""
+    picture: str = ""
 
 
 def main(
@@ -40,76 +91,154 @@ def main(
     recipe = Recipe.read(config)
     model = checkpoints.load(run / "model.safetensors")
     lines = measured.read(results)
-    lines = lines[lines["n_clicks"].isin(SHOWN_CLICKS)]
-    own = lines[lines["run"] == run_name(model)]
-    if own.empty:
+    if lines[lines["run"] == run_name(model)].empty:
         raise CTSAM3DError(f"{results} holds nothing of {run_name(model)}; measure it with training.evaluate first.")
-    records = training_records(recipe, data)
-    low, high = recipe.window
-    card = TEMPLATE.read_text(encoding="utf-8").format(
-        name=recipe.network,
+    cases = set(lines["case"])
+    facts = Facts(
+        training=(
+            f"Algorithm 1 of the paper, a recipe of {recipe.steps} steps of {2 * recipe.pairs * recipe.micro_batches} "
+            f"patches, {recipe.rounds} rounds of clicks each, with {recipe.optimiser}."
+        ),
+        used=[Used.of(record) for record in training_records(recipe, data)],
+        synthetic="Synthetic scenes and torsos of `training/phantoms.py` and supervoxels of the CTs were used too.",
+        held_out=[record for record in read_dataset(data) if record.case in cases],
+        note=note,
+        picture=picture,
+    )
+    write(output, model, lines, facts)
+
+
+def write(folder: Path, model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
+    """Put the model with its card into a folder, and the card beside it; returns the card.
+
+    Raises CTSAM3DError where a patient was both measured and trained on, and OutputError.
+    """
+    measured_patients = {record.patient or record.case for record in facts.held_out}
+    if both := sorted(measured_patients & {case.patient for case in facts.used}):
+        raise CTSAM3DError(f"{', '.join(both)} was trained on and measured; measure held-out patients alone.")
+    card = card_text(model, lines, facts)
+    info = dataclasses.replace(model.info, card=card, licence=LICENCE)
+    checkpoints.save(folder / f"{info.name}.safetensors", model.network, info)
+    with writing_whole(folder / f"{info.name}.md") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+    return card
+
+
+def card_text(model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
+    """The card of a model whose lines are among those of the results."""
+    lines = located(lines[lines["n_clicks"].isin(SHOWN_CLICKS)], facts.held_out)
+    own = lines[lines["run"] == run_name(model)]
+    counts = [count for count in SHOWN_CLICKS if count in set(own["n_clicks"])]
+    info = model.info
+    low, high = info.window
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        name=info.name,
         parameters=sum(parameter.numel() for parameter in model.network.parameters()) / 1e6,
         licence=LICENCE,
         low=low,
         high=high,
-        spacing=recipe.spacing,
-        side=64 * recipe.spacing / 10,
-        steps=recipe.steps,
-        patches=2 * recipe.pairs * recipe.micro_batches,
-        optimiser=recipe.optimiser,
-        rounds=recipe.rounds,
-        note=f"- {note}" if note else "",
-        picture=f"\n![What it does badly]({picture})\n" if picture else "",
-        case_heads=" | ".join(f"{score} @{count}" for score in ("Dice", "NSD") for count in SHOWN_CLICKS),
-        case_rule=_rule(2),
-        cases="\n".join(_lines(own, by="case", counted="label", scores=("dsc", "nsd_2"))),
-        heads=" | ".join(f"Dice @{count}" for count in SHOWN_CLICKS),
-        rule=_rule(1),
-        structures="\n".join(_lines(own, by="label", counted="case")),
-        methods=_methods(lines, own),
-        data="\n".join(_sources(records)),
-        held_out=", ".join(recipe.held_out),
-        data_hash=model.info.data_hash,
+        spacing=info.spacing,
+        side=64 * info.spacing / 10,
+        training=facts.training,
+        note=f"- {facts.note}" if facts.note else "",
+        picture=f"\n![What it does badly]({facts.picture})\n" if facts.picture else "",
+        measured_patients=own["patient"].nunique(),
+        labels_by=_labels_by(facts.held_out),
+        extent=f"\n{facts.extent}" if facts.extent else "",
+        regions=_regions(_same_structures(lines, own), facts.names),
+        groups="\n".join(as_markdown(means(own, "group").drop(columns="run"))),
+        case_heads=" | ".join(f"{score} @{count}" for score in ("Dice", "NSD") for count in counts),
+        case_rule=" | ".join(["---"] * 2 * len(counts)),
+        cases="\n".join(_lines(own, "case", "label", ("dsc", "nsd_2"), counts)),
+        heads=" | ".join(f"Dice @{count}" for count in counts),
+        rule=" | ".join(["---"] * len(counts)),
+        structures="\n".join(_lines(own.assign(kind=own["label"].map(kind_of)), "kind", "case", ("dsc",), counts)),
+        worst=_worst(own),
+        worse=_worse_with_clicks(own),
+        experience=_experience(facts.used),
+        cross_patch=(
+            "Growth follows what its cross-patch network proposes."
+            if info.cross_patch
+            else "Its cross-patch network was not trained; growth follows the overlap of patches."
+        ),
+        data="\n".join(_sources(facts.used)),
+        synthetic=f"{facts.synthetic} " if facts.synthetic else "",
+        held_out=_held_out(facts.held_out),
+        data_hash=info.data_hash,
     )
-    info = dataclasses.replace(model.info, card=card, licence=LICENCE)
-    checkpoints.save(output / f"{recipe.network}.safetensors", model.network, info)
-    (output / f"{recipe.network}.md").write_text(card, encoding="utf-8")
 
 
-def _lines(lines: pd.DataFrame, by: str, counted: str, scores: tuple[str, ...] = ("dsc",)) -> list[str]:
-    """Table rows: a group, how many it holds, and its mean scores after each shown count of clicks."""
+def _lines(lines: pd.DataFrame, by: str, counted: str, scores: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """Table rows: a group, how many it holds, and its mean scores after each count of clicks."""
     rows = []
-    for group, of_group in lines.groupby(by):
-        means = of_group.groupby("n_clicks")[list(scores)].mean()
-        figures = " | ".join(f"{means[score].get(n, float('nan')):.3f}" for score in scores for n in SHOWN_CLICKS)
-        rows.append(f"| {group} | {of_group[counted].nunique()} | {figures} |")
+    for group, found in lines.groupby(by):
+        of_count = found.groupby("n_clicks")[list(scores)].mean()
+        figures = " | ".join(f"{of_count[score].get(n, float('nan')):.3f}" for score in scores for n in counts)
+        rows.append(f"| {group} | {found[counted].nunique()} | {figures} |")
     return rows
 
 
-def _methods(lines: pd.DataFrame, own: pd.DataFrame) -> str:
-    """A section that compares this model with other methods on its structures; nothing where there are no others."""
+def _same_structures(lines: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """The lines of all runs at the structures of this model's."""
     structure = ["dataset", "case", "label", "seed", "n_clicks"]
-    same = lines[(lines["method"] != "ctsam3d") | lines.index.isin(own.index)].merge(own[structure], on=structure)
-    if same["run"].nunique() < 2:
-        return ""
-    heads = " | ".join(f"Dice @{count}" for count in SHOWN_CLICKS)
-    table = [f"| method | structures | {heads} |", f"| --- | --- | {_rule(1)} |"]
-    rows = _lines(same.assign(structure=same["case"] + "/" + same["label"]), by="run", counted="structure")
-    return "\n".join(
-        ["\nMethods that need no weights, clicked by the same rule, on the same structures:\n", *table, *rows]
+    return lines.merge(own[structure].drop_duplicates(), on=structure)
+
+
+def _regions(lines: pd.DataFrame, names: dict[str, str]) -> str:
+    """The table by region, of this model and of whatever else was measured at the same structures."""
+    table = means(lines, "region")
+    if not table["region"].eq("not said").all():
+        table = with_mean_of_regions(table)
+    return "\n".join(as_markdown(table.assign(run=table["run"].map(lambda run: names.get(run, run)))))
+
+
+def _labels_by(records: Sequence[CaseRecord]) -> str:
+    """Who made the labels that were measured against."""
+    made = Counter(record.labels_made_by or "not said" for record in records)
+    return "; ".join(f"{by} ({count} case{'s' if count > 1 else ''})" for by, count in made.items())
+
+
+def _worst(own: pd.DataFrame) -> str:
+    """The kinds of the lowest mean Dice."""
+    at = own[own["n_clicks"] == WORST_AT]
+    kinds = at.assign(kind=at["label"].map(kind_of)).groupby("kind")["dsc"].agg(["mean", "count"]).sort_values("mean")
+    return ", ".join(
+        f"{kind} {mean:.2f} ({int(count)} structure{'s' if count > 1 else ''})"
+        for kind, mean, count in kinds.head(WORST_KINDS).itertuples()
     )
 
 
-def _rule(scores: int) -> str:
-    return " | ".join("---" for _ in range(scores * len(SHOWN_CLICKS)))
+def _worse_with_clicks(own: pd.DataFrame) -> str:
+    """How often further clicks made a mask worse."""
+    scores = own.pivot_table(index=["dataset", "case", "label", "seed"], columns="n_clicks", values="dsc")
+    worse = (scores.diff(axis=1) < -WORSE_BY).any(axis=1)
+    return f"At {int(worse.sum())} of {len(worse)} structures"
 
 
-def _sources(records: list[CaseRecord]) -> list[str]:
-    """The cases of each source with its licence."""
-    cases = defaultdict(list)
+def _experience(used: Sequence[Used]) -> str:
+    """How many patients of each region the model knows."""
+    patients = Counter(region for _, region in dict.fromkeys((case.patient, case.region) for case in used))
+    return ", ".join(f"{region or 'region not said'} {count}" for region, count in patients.most_common()) or "none"
+
+
+def _held_out(records: Sequence[CaseRecord]) -> str:
+    """The patients that were measured, by region."""
+    patients: dict[str, list[str]] = defaultdict(list)
     for record in records:
-        cases[record.source, record.licence].append(record.case)
-    return [f"- {source}, {licence}: {', '.join(names)}." for (source, licence), names in cases.items()]
+        if (patient := record.patient or record.case) not in patients[region_of(record)]:
+            patients[region_of(record)].append(patient)
+    return "; ".join(f"{region or 'region not said'}: {', '.join(found)}" for region, found in patients.items())
+
+
+def _sources(used: Sequence[Used]) -> list[str]:
+    """The cases of each source with its licence."""
+    cases: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in used:
+        cases[case.source, case.licence].append(case.case)
+    return [
+        f"- {source or 'source not said'}, {licence or 'licence not said'}: {', '.join(names)}."
+        for (source, licence), names in cases.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 `python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
 a data set and writes a long CSV (`training.results` names its columns), by the protocol of `training.protocol`. Empty
 structures and those of fewer than `--fewest-voxels` are left out, and their number is told at the end; so are those
-that an automatic method does not know.
+that an automatic method does not know. `--quick N` asks for N structures of a case (`training.selection`), and
+`--by region` prints the means by region as well (`training.body_regions`).
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
 in each process. Cases run in parallel on this computer (`--jobs`) or on a Dask cluster (`--scheduler`); the lines are
@@ -33,6 +34,7 @@ from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.session import Reach
 from CTSAM3DLib.volume import Volume
 from training.anatomy import group_of
+from training.body_regions import BY, as_table, located, means
 from training.comparisons.comparison import SystemSettings
 from training.comparisons.prompting import Prompted
 from training.datasets import CaseRecord, read_dataset
@@ -40,6 +42,7 @@ from training.fan_out import fan_out
 from training.methods import METHODS, Answer, Method, MethodChoice, Opened
 from training.protocol import click_rng, click_through
 from training.results import Failure, Row, append, note_failures, picture, read, summary
+from training.selection import spread
 
 _logger = logging.getLogger(__name__)
 
@@ -58,17 +61,20 @@ class Plan:
     """Names of structures; all when empty."""
     seeds: int = 1
     fewest_voxels: int = 100
+    at_most: int | None = None
+    """Structures of a case, chosen by `training.selection`; all by default."""
 
 
 @dataclass(frozen=True)
 class CaseDone:
-    """What one method did at one case: its new lines, and how many structures were too small."""
+    """What one method did at one case: its new lines, how many structures were too small, and those it was asked."""
 
     run: str
     rows: list[Row]
     left_out: int
     unknown: tuple[str, ...] = ()
     """The structures that an automatic method does not know."""
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,11 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
         for part, value, name in _wanted(record, plan)
         if sizes[part].get(value, 0) >= plan.fewest_voxels
     ]
+    left_out = len(_wanted(record, plan)) - len(large)
+    asked = frozenset(name for _, _, name in large)
+    if plan.at_most is not None:
+        asked = spread(record.case, asked, plan.at_most)
+        large = [found for found in large if found[2] in asked]
     opened: Opened[Answer] | None = None
     mm3 = float(np.prod(ct.geometry.spacing))
     rows: list[Row] = []
@@ -116,7 +127,7 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
         }
         rng = click_rng(seed, record.case, name)
         rows += [{**of_structure, **line} for line in click_through(subject, maps[part].array == value, counts, rng)]
-    return CaseDone(method.run, rows, len(_wanted(record, plan)) - len(large), tuple(dict.fromkeys(unknown)))
+    return CaseDone(method.run, rows, left_out, tuple(dict.fromkeys(unknown)), asked)
 
 
 def _wanted(record: CaseRecord, plan: Plan) -> list[tuple[str, int, str]]:
@@ -164,6 +175,7 @@ def complete(
     tasks = [(choice, record, plan, known.get(record.case, frozenset())) for choice in choices for record in records]
     runs: dict[MethodChoice, str] = {}
     left_out: dict[str, int] = {}
+    asked_of: set[tuple[str, str]] = set()
     unknown: dict[str, set[str]] = {}
     failures: list[Failure] = []
     done = fan_out(evaluate_case, tasks, jobs, scheduler)
@@ -173,6 +185,7 @@ def complete(
             continue
         runs[choice] = result.run
         left_out[record.case] = result.left_out
+        asked_of.update((record.case, label) for label in result.asked)
         unknown.setdefault(result.run, set()).update(result.unknown)
         if result.rows:
             append(output, result.rows)
@@ -193,6 +206,8 @@ def complete(
         & (lines["seed"] < plan.seeds)
         & (lines["gt_voxels"] >= plan.fewest_voxels)
     )
+    if plan.at_most is not None:  # the file may hold others, of a run without that limit
+        asked &= pd.MultiIndex.from_frame(lines[["case", "label"]]).isin(sorted(asked_of))
     if not asked.any():
         raise CTSAM3DError(f"No known structure has {plan.fewest_voxels} voxels or more; choose others.")
     return Completed(lines[asked], runs, sum(left_out.values()), failures)
@@ -238,6 +253,10 @@ def main(
         int, typer.Option(min=1, help="How many first clicks each structure gets, one after another.")
     ] = 1,
     fewest_voxels: Annotated[int, typer.Option(min=1, help="Smaller structures are left out.")] = 100,
+    quick: Annotated[
+        int | None, typer.Option(min=1, help="At most so many structures of a case, of all kinds.")
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option(help="A further table, by region or by group of kinds.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="How many cases to run at a time, on this computer.")] = 1,
     scheduler: Annotated[
         str | None, typer.Option(help="Run on a Dask cluster instead: its address, like tcp://host:8786.")
@@ -260,7 +279,9 @@ def main(
     check_output(output, (".csv",))
     if picture_file is not None:
         check_output(picture_file, (".png", ".pdf", ".svg"))
-    plan = Plan(name or dataset.resolve().name, _counts(clicks), tuple(label or ()), seeds, fewest_voxels)
+    if wrong := sorted(set(by or ()) - set(BY)):
+        raise CTSAM3DError(f"There is no table by '{wrong[0]}'; choose one by: {', '.join(BY)}.")
+    plan = Plan(name or dataset.resolve().name, counts_of(clicks), tuple(label or ()), seeds, fewest_voxels, quick)
     records = chosen(read_dataset(dataset), plan, case or (), split)
     methods = list(dict.fromkeys(method or ("ctsam3d",)))
     if unknown := sorted(set(methods) - set(METHODS)):
@@ -269,6 +290,8 @@ def main(
     choices = [MethodChoice(chosen_method, model, weights, reach, settings) for chosen_method in methods]
     completed = complete(output, choices, records, plan, jobs, scheduler)
     Console().print(summary(completed.lines))
+    for column in by or ():
+        Console().print(as_table(means(located(completed.lines, records), column)))
     typer.echo(f"{completed.left_out} structures of fewer than {fewest_voxels} voxels were left out.")
     if picture_file is not None:
         picture(completed.lines, picture_file)
@@ -285,7 +308,8 @@ def _options(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, _, value in pairs)
 
 
-def _counts(text: str) -> tuple[int, ...]:
+def counts_of(text: str) -> tuple[int, ...]:
+    """The rising counts of clicks in a text like 1,3,5; raises CTSAM3DError."""
     try:
         counts = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:

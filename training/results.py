@@ -61,6 +61,24 @@ def append(path: Path, rows: Sequence[Row]) -> None:
             writer.writerows(rows)
 
 
+def take_over(path: Path, other: Path, dataset: str) -> int:
+    """Add to a results file the lines of another one at a data set that it lacks; returns how many.
+
+    Raises CTSAM3DError where there is no such file or it is of another kind, and OutputError.
+    """
+    if not other.exists():
+        raise CTSAM3DError(f"There is no file {other}; measure with training.evaluate first.")
+    found = read(other)
+    keys = ["run", "case", "label", "seed", "n_clicks"]
+    before = read(path)
+    there = pd.MultiIndex.from_frame(before.loc[before["dataset"] == dataset, keys])
+    new = (found["dataset"] == dataset) & ~pd.MultiIndex.from_frame(found[keys]).isin(there)
+    as_written = pd.read_csv(other, dtype=str, keep_default_na=False)
+    if new.any():
+        append(path, as_written[new].to_dict("records"))
+    return int(new.sum())
+
+
 class Failure(NamedTuple):
     """A case that a method could not be measured at, and why."""
 

@@ -257,6 +257,25 @@ def test_the_table_and_the_picture(dataset, tmp_path):
     assert (tmp_path / "dice.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_few_structures_of_a_case_and_the_table_by_region(dataset, tmp_path):
+    description = dataset / "dataset.json"
+    entries = json.loads(description.read_text())
+    entries[0]["region"] = "torso"
+    description.write_text(json.dumps(entries))
+    output = tmp_path / "results.csv"
+    done = run(dataset, output, "--quick", "1", "--by", "region", "--by", "group")
+    assert done.exit_code == 0
+    assert len(results.read(output)) == 2 * 2
+    for said in ("abdomen", "not said", "Main abdomen organs"):
+        assert said in done.output
+    few = results.read(output)["label"].tolist()
+    assert run(dataset, output).exit_code == 0
+    assert len(results.read(output)) == 2 * 2 * 2
+    plan = Plan("scenes", (1, 3), at_most=1)
+    again = evaluate.complete(output, [MethodChoice("region-growing")], read_dataset(dataset), plan)
+    assert again.lines["label"].tolist() == few
+
+
 def test_the_mean_by_label_weighs_labels_alike():
     common = {"run": "r", "n_clicks": 1, "nsd_2": 0.0, "seconds": 1.0}
     scores = [("liver", 1.0), ("liver", 1.0), ("liver", 1.0), ("spleen", 0.0)]
@@ -274,6 +293,7 @@ def test_the_mean_by_label_weighs_labels_alike():
         (["--method", "guessing"], "'guessing' is not a method"),
         (["--clicks", "1,x"], "does not count clicks"),
         (["--label", "speck"], "No known structure has 100 voxels"),
+        (["--by", "colour"], "no table by 'colour'"),
     ],
 )
 def test_what_is_not_there_is_named(dataset, tmp_path, arguments, message):
