@@ -49,7 +49,7 @@ def begun(plan_file: Path, data: Path, run: Path, world: World, start_from: Path
 
 
 def main(
-    plan: Annotated[Path, typer.Option(help="A recipe of the loop: a YAML file, or one of training/recipes.")],
+    plan: Annotated[Path, typer.Option(help="A plan: a YAML file, or one of training/plans.")],
     data: Annotated[Path, typer.Option(help="What training.prepare wrote.")],
     run: Annotated[Path, typer.Option(help="The run's folder.")],
     start_from: Annotated[Path | None, typer.Option(help="Trained weights to begin a new run with.")] = None,

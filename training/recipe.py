@@ -133,17 +133,17 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def recipe_values(path: Path) -> dict[str, Any]:
-    """The content of a recipe's YAML file, or of one of ours by its name, over that of its `base`; else RecipeError."""
-    found = path if path.exists() else FOLDER / path.name
+def recipe_values(path: Path, folder: Path = FOLDER) -> dict[str, Any]:
+    """The content of a YAML file, or of one of the folder's by its name, over that of its `base`; else RecipeError."""
+    found = path if path.exists() else folder / path.name
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        ours = ", ".join(sorted(file.name for file in FOLDER.glob("*.yaml")))
+        ours = ", ".join(sorted(file.name for file in folder.glob("*.yaml")))
         raise RecipeError(f"There is no recipe {path}; give a file, or one of ours: {ours}.") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not YAML ({error}).") from error
     if not isinstance(values, dict):
-        raise RecipeError(f"{path} is not a recipe; see small.yaml for what one looks like.")
+        raise RecipeError(f"{path} is not a recipe; see those of {folder.name} for what one looks like.")
     base = values.pop("base", None)
-    return values if base is None else {**recipe_values(found.with_name(base)), **values}
+    return values if base is None else {**recipe_values(found.with_name(base), folder), **values}

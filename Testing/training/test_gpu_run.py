@@ -13,7 +13,7 @@ from CTSAM3DLib.model.checkpoints import load
 from CTSAM3DLib.models import load_model
 from Testing.training.learning_fixtures import NAMES, prepared, thin_plan
 from training import gpu_checks, gpu_run
-from training.recipe import FOLDER
+from training.learning.plan import FOLDER
 
 NOT_THERE = (
     "SimpleITK",

@@ -17,14 +17,14 @@ from training.distributed import World
 from training.learning import learner as learning
 from training.learning.label_maps import Prototypes, label_losses
 from training.learning.learner import Learner, LearningError
-from training.learning.plan import Plan
+from training.learning.plan import FOLDER, Plan
 from training.learning.poses import Pose
 from training.learning.resident import Resident
 from training.learning.samples import Patches
 from training.learning.tasks import heat_maps
 from training.learning.warm_start import fitted
 from training.losses import heat_map
-from training.recipe import FOLDER, RecipeError
+from training.recipe import RecipeError
 from training.vocabulary import KINDS
 
 CPU = torch.device("cpu")

@@ -15,6 +15,7 @@ from training.learning.looks import LookRange
 from training.learning.poses import PoseRange
 from training.recipe import RecipeError, recipe_values
 
+FOLDER = Path(__file__).parents[1] / "plans"
 TASKS = ("label_maps", "clicks", "cross_patch")
 
 
@@ -77,11 +78,11 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path | str) -> Plan:
-        """From a YAML file, or one of training/recipes by its name; `base` names one whose fields it changes.
+        """From a YAML file, or one of training/plans by its name; `base` names one whose fields it changes.
 
         Raises RecipeError for what is missing, unknown, or cannot be.
         """
-        values = recipe_values(Path(path))
+        values = recipe_values(Path(path), FOLDER)
         try:
             tasks = {name: Task(**fields) for name, fields in values.pop("tasks").items()}
             low, high = values.pop("window")
