@@ -90,15 +90,21 @@ def test_patches_of_a_batch_are_those_alone(fast, levels):
         assert torch.equal(quality[0], qualities[index])
 
 
+@pytest.fixture(scope="module")
+@torch.inference_mode()
+def asked_alone(network, levels) -> tuple[torch.Tensor, torch.Tensor]:
+    """The answer to a later click of a network that was asked nothing before."""
+    return FastOnCpu(network).decode(levels, prompts_of("later click"))
+
+
 @pytest.mark.parametrize("before", KINDS)
 @torch.inference_mode()
-def test_an_answer_does_not_depend_on_what_was_asked_before(network, fast, levels, before):
+def test_an_answer_does_not_depend_on_what_was_asked_before(fast, levels, asked_alone, before):
     """Memory is used again and scales and shifts are kept, but nothing of an earlier patch changes another's answer."""
-    expected = FastOnCpu(network).decode(levels, prompts_of("later click"))
     fast.decode(levels, prompts_of(before))
     given = fast.decode(levels, prompts_of("later click"))
-    assert torch.equal(given[0], expected[0])
-    assert torch.equal(given[1], expected[1])
+    assert torch.equal(given[0], asked_alone[0])
+    assert torch.equal(given[1], asked_alone[1])
 
 
 @pytest.fixture
@@ -110,27 +116,24 @@ def threads():
 
 
 @torch.inference_mode()
-def test_an_answer_does_not_depend_on_the_number_of_threads(network, levels, threads):
-    answers = []
-    for number in (1, 2, 3):
+def test_an_answer_does_not_depend_on_the_number_of_threads(network, levels, asked_alone, threads):
+    for number in {1, 2, 3} - {torch.get_num_threads()}:
         threads(number)
-        fast = FastOnCpu(network)
-        fast.decode(levels, prompts_of("first click"))
-        answers.append(fast.decode(levels, prompts_of("later click")))
-    for probability, quality in answers[1:]:
-        assert torch.equal(probability, answers[0][0])
-        assert torch.equal(quality, answers[0][1])
+        probability, quality = FastOnCpu(network).decode(levels, prompts_of("later click"))
+        assert torch.equal(probability, asked_alone[0])
+        assert torch.equal(quality, asked_alone[1])
 
 
 @pytest.mark.parametrize("checks", [0, 1, 3, 7, 20, 10**6])
 @torch.inference_mode()
-def test_what_is_made_ahead_changes_no_answer(fast, levels, checks):
+def test_what_is_made_ahead_changes_no_answer(fast, levels, asked_alone, checks):
     """However far it came: it is stopped when it has asked so many times whether it should."""
-    expected = fast.decode(levels, prompts_of("later click"))[0]
+    if not fast.foresees and checks:
+        pytest.skip("this network makes nothing ahead, however long it is let")
     fast.decode(levels, prompts_of("noise"))
     asked = itertools.count()
     fast.expect(prompts_of("neighbour"), lambda: next(asked) >= checks)
-    assert torch.equal(fast.decode(levels, prompts_of("later click"))[0], expected)
+    assert torch.equal(fast.decode(levels, prompts_of("later click"))[0], asked_alone[0])
 
 
 @torch.inference_mode()

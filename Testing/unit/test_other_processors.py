@@ -21,13 +21,13 @@ from Testing.benchmarks.network import liver
 from Testing.processors import environment
 
 OTHERS = {
-    "no vector instructions": {
+    "SSE and one thread": {
         "MKL_CBWR": "COMPATIBLE",
         "ATEN_CPU_CAPABILITY": "default",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OMP_NUM_THREADS": "1",
     },
     "AVX2": {"MKL_CBWR": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
-    "one thread": {"OMP_NUM_THREADS": "1"},
 }
 BEGUN = 2
 """Clicks that were made here when the mask moves to another processor."""
@@ -58,7 +58,7 @@ def moved(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def begun() -> tuple[list[np.ndarray], bytes]:
-    """The masks here after each click, and what is known after the first."""
+    """The masks here after each click, and what is known after those that were begun with."""
     volume, clicks = clicked()
     session = Segmenter.load(device="cpu").open(volume)
     masks = [mask_of(session, clicks[:count]) for count in range(1, len(clicks) + 1)]
