@@ -21,7 +21,7 @@ import typer
 SETTINGS = ("MKL_CBWR=COMPATIBLE", "MKL_CBWR=AVX2", "ATEN_CPU_CAPABILITY=default", "ONEDNN_MAX_CPU_ISA=SSE41")
 NUMERIC = tuple(
     f"Testing/unit/test_{name}.py"
-    for name in ("winograd", "fast_decoder", "network_parity", "guidance", "ablations", "other_processors")
+    for name in ("winograd", "fast_decoder", "network_parity", "guidance", "other_processors")
 )
 """Tests of the network's numbers; all others take its answers as they come."""
 ROOT = Path(__file__).resolve().parents[1]
