@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 
-.PHONY: demo web test lint benchmark paper clean
+.PHONY: demo web test test-processors lint benchmark paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/ctsam3d demo --output demo
@@ -16,6 +16,10 @@ web: $(VENV)/installed
 
 test: lint
 	$(BIN)/pytest
+
+# All tests as on four other processors, four times as long; one of them: .venv/bin/python -m Testing.processors NAME=VALUE
+test-processors: $(VENV)/installed
+	$(BIN)/python -m Testing.processors
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -18,6 +18,7 @@ from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.model import build
 from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from CTSAM3DLib.session import Segmenter
+from Testing.relative import off
 from training import train
 from training.distributed import World
 from training.phantoms import torso
@@ -106,7 +107,7 @@ def test_the_average_follows_the_weights(recipe, tmp_path, decay):
     batch = Batch([draw(np.random.default_rng(0), 0)], recipe, np.random.default_rng(0))
     first, second = ([weights.clone() for weights in trainer.model.parameters()] for _ in trainer.learn([batch]))
     for one, two, average in zip(first, second, trainer.averaged.parameters(), strict=True):
-        assert torch.allclose(average, decay * one + (1 - decay) * two, atol=1e-6)
+        assert off(average, decay * one + (1 - decay) * two) < 1e-5
     assert not all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
@@ -200,7 +201,7 @@ def test_a_run_can_start_from_trained_weights(recipe, tmp_path):
     trainer.start_from(tmp_path / "trained.safetensors")
     for network in (trainer.model, trainer.averaged):
         for name, weights in network.state_dict().items():
-            assert torch.allclose(weights.float(), trained.state_dict()[name].float(), atol=1e-3)
+            assert off(weights.float(), trained.state_dict()[name].float()) < 1e-3  # files are in half precision
     other = Trainer(recipe(network_changes={**recipe().network_changes, "quality_width": 6}), tmp_path, ALONE)
     with pytest.raises(TrainingError, match="of another network than the recipe's"):
         other.start_from(tmp_path / "trained.safetensors")
@@ -237,7 +238,7 @@ def test_a_decoder_is_compiled_but_for_its_guidance():
     counters.clear()
     train.compile_in_place(network.decoder, backend="eager")
     found, _ = network.decoder(levels, prompts)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert off(found, expected) < 1e-4
     assert counters["stats"]["unique_graphs"] == 2  # what comes before the guidance, and what after
     assert counters["stats"]["calls_captured"] < 1000
 

@@ -14,6 +14,7 @@ from CTSAM3DLib.model import CTSAM3D, rff
 from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel, load, save
 from CTSAM3DLib.model.configs import PAPER, SMALL, NetworkConfig
 from CTSAM3DLib.prompts import click_maps
+from Testing.relative import off
 
 REDUCED = dataclasses.replace(
     SMALL,
@@ -39,6 +40,7 @@ CONFIGS.append(
     dataclasses.replace(REDUCED, fine_width=4, prompt_resize="pooled", semantic_width=5, semantic_filters=(4, 4, 4))
 )
 CONFIGS.append(dataclasses.replace(CONFIGS[-1], semantic_width=6, semantic_places=True))
+
 INFO = ModelInfo("ctsam3d-small", (-500.0, 700.0))
 
 
@@ -195,7 +197,7 @@ def test_the_order_of_clicks_is_irrelevant(image, monkeypatch):
         expected = network.decode(levels, prompts)[0]
         monkeypatch.setattr(rff, "clicks_in", shuffled)
         answer = network.decode(levels, prompts)[0]
-    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-5)
+    assert off(answer, expected) < 1e-4
 
 
 def test_fourier_features_compare_positions_alone():
@@ -204,8 +206,8 @@ def test_fourier_features_compare_positions_alone():
     features = rff.FourierFeatures(2 * rff.FREQUENCIES)
     v, w = torch.rand(2, 50, 3) * 2 - 1
     kernel = (features(v) * features(w)).sum(-1)
-    torch.testing.assert_close(kernel, (features(v - w) * features(torch.zeros(3))).sum(-1), rtol=0, atol=1e-3)
-    assert (features(v) ** 2).sum(-1) == pytest.approx(rff.FREQUENCIES, abs=1e-3)
+    assert off(kernel, (features(v - w) * features(torch.zeros(3))).sum(-1)) < 1e-4
+    assert off((features(v) ** 2).sum(-1), torch.full((50,), rff.FREQUENCIES)) < 1e-5
     assert kernel.max() < rff.FREQUENCIES
 
 

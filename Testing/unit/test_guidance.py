@@ -26,8 +26,10 @@ from CTSAM3DLib.model.guidance import (
     similarity,
 )
 from CTSAM3DLib.model.network import CTSAM3D
+from Testing.relative import off
 
-ROUNDING = 1e-2
+ROUNDING = 1e-4
+"""Of float32, as a share of the longest way."""
 
 
 def shortest_ways(image: np.ndarray, seeds: np.ndarray, edge_cost: float) -> np.ndarray:
@@ -70,7 +72,7 @@ def test_geodesic_distance_is_dijkstras_or_a_little_more(edge_cost, roughness):
     image = gaussian_filter(rng.random((12, 12, 12)), roughness)
     seeds = seeds_at((2, 3, 4), (10, 9, 1))
     true, found = shortest_ways(image, seeds, edge_cost), swept(image, seeds, edge_cost)
-    assert (found >= true - ROUNDING).all()
+    assert (found >= true - ROUNDING * true.max()).all()
     assert (found[seeds] == 0).all()
     # In pure noise the shortest ways have more turns than there are sweeps; anatomy is smoother.
     assert np.median(found / np.maximum(true, 1)) < (1.2 if roughness == 0 else 1.01)
@@ -80,9 +82,9 @@ def test_geodesic_distance_is_exact_in_even_tissue_and_over_an_edge():
     image = two_halves(12)[0, 0].numpy()
     seeds = seeds_at((2, 3, 4))
     found = swept(image, seeds, 60.0)
-    np.testing.assert_allclose(found, shortest_ways(image, seeds, 60.0), atol=ROUNDING)
-    assert found[9, 9, 1] == pytest.approx(7 + 6 + 3, abs=ROUNDING)
-    assert found[2, 3, 8] == pytest.approx(4 + 60 * 0.6, abs=ROUNDING)
+    assert off(found, shortest_ways(image, seeds, 60.0)) < ROUNDING
+    assert found[9, 9, 1] == pytest.approx(7 + 6 + 3, rel=ROUNDING)
+    assert found[2, 3, 8] == pytest.approx(4 + 60 * 0.6, rel=ROUNDING)
 
 
 def test_geodesic_distance_goes_round_a_wall():
@@ -91,8 +93,8 @@ def test_geodesic_distance_goes_round_a_wall():
     image[0, 0, 6] = 0.0  # the only gap
     seeds = seeds_at((0, 5, 4))
     found = swept(image, seeds, 400.0)
-    np.testing.assert_allclose(found, shortest_ways(image, seeds, 400.0), atol=ROUNDING)
-    assert found[0, 5, 8] == pytest.approx(5 + 4 + 5, abs=ROUNDING)
+    assert off(found, shortest_ways(image, seeds, 400.0)) < ROUNDING
+    assert found[0, 5, 8] == pytest.approx(5 + 4 + 5, rel=ROUNDING)
 
 
 def test_nearness_falls_with_distance_and_knows_sides_of_an_edge():
@@ -154,9 +156,7 @@ def test_patches_of_a_batch_and_prompts_of_a_patch_are_independent():
     for index in range(2):
         alone = slice(index, index + 1)
         assert torch.equal(nearness(images[alone], prompts[alone]), maps[alone, 3:])
-        torch.testing.assert_close(
-            similarity(images[alone], prompts[alone]), similarity(images, prompts)[alone], rtol=0, atol=1e-5
-        )
+        assert off(similarity(images[alone], prompts[alone]), similarity(images, prompts)[alone]) < ROUNDING
     filled = maps.flatten(2).amax(2) > 0
     assert filled.tolist() == [[True, True, False] * 3, [False, False, True] * 3]
 

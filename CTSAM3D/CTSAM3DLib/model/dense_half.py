@@ -1,7 +1,7 @@
 """Half a prompt block on few voxels, where reading the weights is most of the work.
 
-Each voxel's surroundings become one row, and each convolution one product with a matrix of which every thread takes
-some columns.
+Each voxel's surroundings become one row, and each convolution one product with a matrix. Of a large one threads take
+some columns at a time, always the same however many threads there are.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 """
@@ -14,9 +14,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from CTSAM3DLib.model.crew import Crew
+from CTSAM3DLib.model.crew import LEAST_SHARED, Crew
 from CTSAM3DLib.model.decoder import PromptNorm
 from CTSAM3DLib.model.tiles import Moments, Scratch, cube_in, volumes_of
+
+PARTS = 4
+"""Of the columns of a large matrix."""
 
 
 class DenseHalf:
@@ -26,7 +29,7 @@ class DenseHalf:
         # γ and β of the two halves are made side by side, each by one thread.
         self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side, crew)
         self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side, crew)
-        self._conv = DenseConv(weight, bias, side, crew, crew.parts_for(weight.numel()))
+        self._conv = DenseConv(weight, bias, side, crew, PARTS if weight.numel() >= LEAST_SHARED else 1)
         self._gamma_and_beta, self._prompts = torch.empty(0), torch.empty(0)
 
     def responding(self, prompts: Tensor) -> list[list[partial[None]]]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from CTSAM3DLib.model.decoder import PromptDecoder
@@ -53,6 +54,7 @@ class FastOnCpu:
         decoder = network.decoder
         fast = FastDecoder(decoder) if isinstance(decoder, PromptDecoder) else None
         self._decoder = twin.decoder if fast is None else fast
+        self._probability = torch.sigmoid if fast is None else fast.probability
         self._foreseeing = fast if fast is not None and fast.foresees else None
 
     @property
@@ -68,4 +70,4 @@ class FastOnCpu:
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         """As `CTSAM3D.decode`."""
         logits, quality = self._decoder(levels, prompts)
-        return logits.sigmoid(), quality
+        return self._probability(logits), quality

@@ -1,7 +1,8 @@
 """The prompt decoder as a processor runs it fastest: the numbers of `decoder.PromptDecoder` but for rounding.
 
 Blocks take the form of `fast_block.py`, upscalings and heads that of `fast_heads.py`, and a crew of threads works on
-each of them part by part (`crew.py`). Nothing is approximated.
+each of them part by part (`crew.py`). Nothing is approximated, and the same question has the same answer to the bit:
+all sums are of the same shapes whatever was asked before and however many threads there are.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU, one patch at a time.
 """
@@ -29,8 +30,10 @@ class FastDecoder(PromptDecoder):
     def __init__(self, plain: PromptDecoder) -> None:
         nn.Module.__init__(self)
         self.__dict__.update({name: value for name, value in plain.__dict__.items() if not name.startswith("_")})
-        crew, shared = Crew(), Scratch()
-        self._crew = crew
+        self._crew = Crew()
+        self._crew.lead(partial(self._prepare, plain, self._crew, Scratch()))
+
+    def _prepare(self, plain: PromptDecoder, crew: Crew, shared: Scratch) -> None:
         self._fast_blocks = [
             FastBlock(cast(PromptBlock, block), 2 << index, crew, shared) for index, block in enumerate(plain.blocks)
         ]
@@ -51,6 +54,10 @@ class FastDecoder(PromptDecoder):
         ]
         logits, qualities = zip(*answers, strict=True)
         return torch.cat(logits), torch.cat(qualities)
+
+    def probability(self, logits: Tensor) -> Tensor:
+        """The logits' sigmoid, by one thread: the last numbers of a part are rounded another way than the others."""
+        return self._crew.lead(logits.sigmoid)
 
     @property
     def foresees(self) -> bool:

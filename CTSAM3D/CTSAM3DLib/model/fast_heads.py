@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PROMPT_MAPS, FineHead, Upscale
 from CTSAM3DLib.model.folding import unshuffled
-from CTSAM3DLib.model.slab_half import SlabConv, in_slabs, without_outside
+from CTSAM3DLib.model.slab_half import SLABS, SlabConv, in_slabs, without_outside
 from CTSAM3DLib.model.tiles import Scratch, features_of, inside, volumes_of
 
 UPSCALED = 512
@@ -88,10 +88,10 @@ class FastHead:
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features at 32³ to mask logits (64, 64, 64) and the mean of each channel at 64³."""
         side = len(x)
-        parts = self._crew.each(partial(self._of_slab, x), in_slabs(side, self._crew.size))
+        parts = self._crew.each(partial(self._of_slab, x), in_slabs(side, SLABS))
         cubes = torch.zeros(side + 1, side + 1, side + 1, 8)
         total = torch.zeros(self._upscale.width)
-        for slab, (gives, sums) in zip(in_slabs(side, self._crew.size), parts, strict=True):
+        for slab, (gives, sums) in zip(in_slabs(side, SLABS), parts, strict=True):
             cubes[slab.start : slab.stop + 1] += gives
             total += sums
         padded = cubes.view(side + 1, side + 1, side + 1, 2, 2, 2).permute(0, 3, 1, 4, 2, 5)
@@ -149,7 +149,7 @@ class FastFineHead:
             without_outside(hidden, slab, side)
             logits[slab] = self._to_mask(hidden).unflatten(-1, (2, 2, 2)).permute(0, 3, 1, 4, 2, 5)
 
-        self._crew.each(read_off, in_slabs(side, self._crew.size))
+        self._crew.each(read_off, in_slabs(side, SLABS))
         return logits.view(2 * side, 2 * side, 2 * side)
 
     def _conv_of(self, width: int, there: tuple[int, ...]) -> SlabConv:

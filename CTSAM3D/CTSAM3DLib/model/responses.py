@@ -3,7 +3,8 @@
 They are read off the prompts alone, by two convolutions of 3³ voxels. So a tile keeps its own as long as the prompts
 within two voxels of it stay as they are. A tile whose surroundings hold one of the `CONSTANTS`, for nothing known,
 background and structure, has γ and β that depend on that constant and on the sides of the volume that the tile lies
-at; these are computed once. Nothing is approximated, and what a tile gets does not depend on what was asked before.
+at; these are computed once. Nothing is approximated, and what a tile gets does not depend on what was asked before:
+the other tiles are computed in blocks, in which each has its own row (`TileGrid.blocks`).
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 """
@@ -17,32 +18,29 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PROMPT_MAPS, PromptNorm
-from CTSAM3DLib.model.slab_half import SlabConv, scale_and_shift_bias
-from CTSAM3DLib.model.tiles import CHUNK, Scratch, TileGrid, inside, volumes_of
+from CTSAM3DLib.model.slab_half import SlabConv, scale_and_shift_bias, without_outside
+from CTSAM3DLib.model.tiles import Scratch, TileGrid, volumes_of
 from CTSAM3DLib.model.winograd import WinogradConv
 
 CONSTANTS = ((0.0, 0.0, 0.0), (1 / 255, 0.0, 0.0), (1.0, 0.0, 0.0))
 """[previous, positive, negative] where nothing is known, in the background and in the structure, away from clicks."""
 REACH = 2
 """Voxels around a tile that its scale and shift are read off."""
-FEWEST = 16
-"""Tiles that are worth another thread's reading of the weights."""
 
 
 class Responses:
-    """γ + 1 and β of one prompt norm on the tiles of a grid, layer by layer of tiles: (z, y, x, tile, 2 * width)."""
+    """γ + 1 and β of one prompt norm on the tiles of a grid: (z, y, x, tile, 2 * width)."""
 
-    def __init__(self, name: str, norm: PromptNorm, grid: TileGrid, crew: Crew, shared: Scratch) -> None:
-        self._name, self._grid, self._crew, self._shared = name, grid, crew, shared
+    def __init__(self, name: str, norm: PromptNorm, grid: TileGrid, shared: Scratch) -> None:
+        self._name, self._grid, self._shared = name, grid, shared
         self._to_hidden = SlabConv(norm.shared.weight, norm.shared.bias)
-        self._hidden = torch.empty(0)
+        self._planes = torch.empty(0)
         self._conv = WinogradConv(norm.scale_and_shift.weight, scale_and_shift_bias(norm), grid)
         # With guidance there are more maps than three, and hardly a tile in which they are constant.
         if norm.shared.in_channels == PROMPT_MAPS:
             self._constant = torch.cat([self._to_constant(norm, value) for value in CONSTANTS], dim=3)
-        self._kept = torch.empty(grid.along, *(grid.tile,) * 3, grid.along**2, self._conv.new_channels)
+        self._kept = torch.empty(*(grid.tile,) * 3, grid.along**3, self._conv.new_channels)
         self._stale = torch.ones(grid.along**3, dtype=torch.bool)
         self._prompts = torch.full((1, norm.shared.in_channels, *(grid.side,) * 3), torch.nan)
 
@@ -64,59 +62,51 @@ class Responses:
         kinds = kinds_of_tiles(prompts, self._grid)
         varying = self._stale & (kinds < 0)
         constant = self._stale & (kinds >= 0)
-        computing = [partial(self._compute, share) for share in self._shares(varying)]
+        computing = [partial(self._compute, block) for block in self._grid.blocks(varying.nonzero()[:, 0])]
         filling = [partial(self._fill, layer, constant, kinds) for layer in self._layers_with(constant)]
         return [self._hiding(prompts, varying), [*computing, *filling]]
 
     def of(self, layers: range) -> Tensor:
         """(z, y, x, layer, tile, 2 * width) of these layers, in the memory that they are kept in."""
-        return self._kept[layers.start : layers.stop].permute(1, 2, 3, 0, 4, 5)
+        return self._kept[:, :, :, self._grid.tiles_in(layers)].unflatten(3, (len(layers), -1))
 
     def _layers_with(self, tiles: Tensor) -> list[int]:
         return list(tiles.view(self._grid.along, -1).any(dim=1).nonzero()[:, 0].tolist())
 
-    def _shares(self, varying: Tensor) -> list[Tensor]:
-        """The numbers of tiles to compute, in as few shares as give every thread one: each has to read all weights."""
-        numbers = varying.nonzero()[:, 0]
-        if not len(numbers):
-            return []
-        threads = max(1, self._crew.size // 2)  # as many work on the block's other norm
-        return list(numbers.tensor_split(max(-(-len(numbers) // CHUNK), min(threads, len(numbers) // FEWEST))))
-
     def _hiding(self, prompts: Tensor, varying: Tensor) -> list[partial[None]]:
-        """The hidden maps around tiles that vary."""
-        side, along = self._grid.side, self._grid.along
-        self._hidden = self._shared.padded(f"hidden, {self._name}", side, self._to_hidden.new_channels)
-        maps = self._shared.padded_along_z("maps", side, 1, prompts.shape[1])
-        maps[1:-1].copy_(volumes_of(prompts)[0])
-        computed = varying.view(along, -1).any(dim=1)
-        seen = computed.clone()  # those whose planes the convolution of such a layer sees
-        seen[1:] |= computed[:-1]
-        seen[:-1] |= computed[1:]
-        return [partial(self._hide, maps, layer) for layer in self._layers_with(seen)]
+        """The planes of hidden maps that the tiles that vary are made of."""
+        side, channels = self._grid.side, self._to_hidden.new_channels
+        plane = (side + 2) ** 2 * channels
+        self._planes = self._shared.take(
+            f"planes, {self._name}, {side}", self._grid.along, 1, self._grid.tile + 2, plane
+        )
+        maps = self._shared.padded_along_z("maps", side, REACH, prompts.shape[1])
+        maps[REACH:-REACH].copy_(volumes_of(prompts)[0])
+        return [partial(self._hide, maps, layer) for layer in self._layers_with(varying)]
 
-    def _hide(self, maps: Tensor, layer: int, _: Scratch) -> None:
-        planes = slice(layer * self._grid.tile, (layer + 1) * self._grid.tile)
-        hidden = self._to_hidden(maps[planes.start : planes.stop + 2])
-        torch.clamp_min(hidden, 0, out=inside(self._hidden)[planes])
+    def _hide(self, maps: Tensor, layer: int, scratch: Scratch) -> None:
+        """Those of a layer, with the hidden maps of a plane before it and one after it."""
+        side, tile = self._grid.side, self._grid.tile
+        planes = slice(layer * tile, (layer + 1) * tile)
+        convolved = self._to_hidden(maps[planes.start : planes.stop + 2 * REACH])
+        hidden = scratch.padded_across_z("hidden", tile + 2, side, self._to_hidden.new_channels)
+        torch.clamp_min(convolved, 0, out=hidden[:, 1:-1, 1:-1])
+        without_outside(hidden, planes, side)
+        self._conv.planes(hidden.view(1, tile + 2, -1), self._planes[layer])
 
-    def _compute(self, numbers: Tensor, scratch: Scratch) -> None:
-        in_layer = self._grid.along**2
-        layers = range(int(numbers[0]) // in_layer, int(numbers[-1]) // in_layer + 1)
-        local = numbers - layers.start * in_layer
-        if len(layers) == 1 and len(numbers) == in_layer:
-            self._conv(self._hidden, layers, local, scratch, out=self._kept[layers.start])
-        else:
-            answer = self._conv(self._hidden, layers, local, scratch)
-            counts = torch.bincount(local // in_layer, minlength=len(layers)).tolist()
-            for layer, here, part in zip(layers, local.split(counts), answer.split(counts, dim=3), strict=True):
-                self._kept[layer].index_copy_(3, here % in_layer, part)
+    def _compute(self, block: Tensor, scratch: Scratch) -> None:
+        rows = (block >= 0).nonzero()[:, 0]
+        numbers = block[rows]
+        # An empty row is filled with any tile.
+        answer = self._conv(self._planes, torch.where(block >= 0, block, numbers[0]), scratch)
+        self._kept.index_copy_(3, numbers, answer if len(rows) == len(block) else answer.index_select(3, rows))
         self._stale[numbers] = False
 
     def _fill(self, layer: int, constant: Tensor, kinds: Tensor, _: Scratch) -> None:
         here = self._grid.tiles_in(range(layer, layer + 1))
         filled = constant[here].nonzero()[:, 0]
-        self._kept[layer].index_copy_(3, filled, self._constant.index_select(3, kinds[here][filled]))
+        response = self._constant.index_select(3, kinds[here][filled])
+        self._kept.index_copy_(3, filled + here.start, response)
         self._stale[here][filled] = False
 
 

@@ -1,7 +1,7 @@
 """Half a prompt block for few channels: convolutions as they are, on slabs of planes that each belong to one thread.
 
 A convolution needs the plane before a slab and the one after it. Threads make these for themselves, rather than wait
-for one another.
+for one another. Slabs are the same however many threads there are.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU; padded ones have planes of zeros before and after.
 """
@@ -17,6 +17,9 @@ from torch import Tensor
 from CTSAM3DLib.model.crew import Crew
 from CTSAM3DLib.model.decoder import PromptNorm
 from CTSAM3DLib.model.tiles import Moments, Scratch, features_of, volumes_of
+
+SLABS = 4
+"""Of a volume: more would have more planes made twice, fewer would leave threads idle."""
 
 
 class SlabConv:
@@ -44,7 +47,7 @@ class SlabHalf:
         self, name: str, norm: PromptNorm, weight: Tensor, bias: Tensor | None, side: int, crew: Crew, shared: Scratch
     ) -> None:
         self._name, self._side, self._crew, self._shared = name, side, crew, shared
-        self._slabs = in_slabs(side, crew.size)
+        self._slabs = in_slabs(side, SLABS)
         self._shared_maps = SlabConv(norm.shared.weight, norm.shared.bias)
         self._scale_and_shift = SlabConv(norm.scale_and_shift.weight, scale_and_shift_bias(norm))
         self._conv = SlabConv(weight, bias)

@@ -30,8 +30,8 @@ class TiledHalf:
     ) -> None:
         self._crew, self._shared = crew, shared
         self._grid = TileGrid(side, tile_on(side))
-        self._parts = self._grid.layers(crew.parts_for(side**3 * len(weight)))
-        self._responses = Responses(name, norm, self._grid, crew, shared)
+        self._parts = self._grid.layers()
+        self._responses = Responses(name, norm, self._grid, shared)
         self._conv = WinogradConv(weight, bias, self._grid)
 
     def responding(self, prompts: Tensor) -> list[list[partial[None]]]:
@@ -52,7 +52,9 @@ class TiledHalf:
         torch.ops.aten.leaky_relu.out(tiles, 0.2, out=self._grid.view(inside(normed), layers))
 
     def _convolve(self, normed: Tensor, onto: Tensor | None, out: Tensor, layers: range, scratch: Scratch) -> None:
-        tiles = self._conv(normed, layers, torch.arange(len(layers) * self._grid.along**2), scratch)
+        slabs = self._grid.slabs(normed, layers)
+        planes = self._conv.planes(slabs, scratch.take("planes", *slabs.shape))
+        tiles = self._conv(planes, torch.arange(len(layers) * self._grid.along**2), scratch)
         target = self._grid.view(out, layers)
         if onto is None:
             target.copy_(tiles.view(target.shape))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK = 64
+BLOCK = 32
 """Tiles that are worked on at a time."""
 CACHED = 2**17
 """Numbers that are summed at a time, in a core's own cache."""
@@ -40,6 +40,10 @@ class Scratch:
     def padded(self, name: str, side: int, channels: int) -> Tensor:
         """A volume of `side`³ voxels within a border of zeros, which nobody writes to; its inside is as it was left."""
         return self._zeros(name, side + 2, side + 2, side + 2, channels)
+
+    def padded_across_z(self, name: str, planes: int, side: int, channels: int) -> Tensor:
+        """So many planes, each of `side`² voxels within a border of zeros."""
+        return self._zeros(name, planes, side + 2, side + 2, channels)
 
     def padded_along_z(self, name: str, side: int, border: int, channels: int) -> Tensor:
         """The same with a border of so many planes along z only."""
@@ -69,9 +73,9 @@ class TileGrid:
         """Tiles along one axis."""
         return self.side // self.tile
 
-    def layers(self, parts: int = 1) -> list[range]:
-        """Layers of tiles, about `CHUNK` tiles at a time, but in so many parts where there are enough layers."""
-        step = max(1, min(CHUNK // self.along**2, self.along // parts))
+    def layers(self) -> list[range]:
+        """Layers of tiles, about `BLOCK` tiles at a time."""
+        step = max(1, BLOCK // self.along**2)
         return [range(first, min(first + step, self.along)) for first in range(0, self.along, step)]
 
     def tiles_in(self, layers: range) -> slice:
@@ -100,12 +104,33 @@ class TileGrid:
         """
         return self._around[:, None] + self._corners[numbers]
 
+    def blocks(self, numbers: Tensor) -> list[Tensor]:
+        """Tiles by these numbers in as few blocks of `BLOCK` as have a row for each, and -1 in rows that stay empty.
+
+        A tile always has the same row, whichever tiles are asked for: products round rows of other places, and those of
+        products of other sizes, differently on some processors.
+        """
+        rows = self._rows[numbers]
+        order = rows.argsort(stable=True)
+        rows, numbers = rows[order], numbers[order]
+        count = torch.bincount(rows, minlength=BLOCK)
+        block = torch.arange(len(rows)) - (count.cumsum(0) - count)[rows]
+        blocks = torch.full((int(count.max()), BLOCK), -1)
+        blocks[block, rows] = numbers
+        return list(blocks)
+
     @cached_property
     def borders(self) -> Tensor:
         """For each tile which of 27 it is: at the first, the last or no side of the volume along z, y and x."""
         place = torch.ones(self.along, dtype=torch.long)
         place[0], place[-1] = 0, 2
         return (9 * place[:, None, None] + 3 * place[:, None] + place).flatten()
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        """The row of every tile in its block; those that lie near one another, as after a click, seldom share one."""
+        along = torch.arange(self.along)
+        return ((26 * along[:, None, None] + 24 * along[:, None] + along) % BLOCK).flatten()
 
     @cached_property
     def _corners(self) -> Tensor:

@@ -53,20 +53,21 @@ class WinogradConv:
         taps = weight.detach().permute(2, 3, 4, 1, 0).reshape(27, -1)
         self._weights = (cubed @ taps).view(-1, self.channels, self.new_channels)
 
-    def __call__(
-        self, padded: Tensor, layers: range, numbers: Tensor, scratch: Scratch, out: Tensor | None = None
-    ) -> Tensor:
-        """Tiles (z, y, x, tile, new channel) of the convolution of a padded volume.
+    def planes(self, slabs: Tensor, out: Tensor) -> Tensor:
+        """Slabs of layers of tiles (layer, z, voxel of a plane and channel) in their other form along z, in `out`.
 
-        `numbers` are those of the tiles, counted from the first of these layers. The answer lies in `out`, or else in
-        scratch memory, where it lasts until the next call of any convolution with the same.
+        Along z comes before tiles are cut out, because there they overlap along y and x.
         """
-        if len(numbers) == 1:  # the product of a single row is rounded another way than in company
-            return self(padded, layers, numbers.repeat(2), scratch)[:, :, :, :1]
+        return _along_rows(self._of_input[0], slabs, out)
+
+    def __call__(self, planes: Tensor, numbers: Tensor, scratch: Scratch) -> Tensor:
+        """Tiles (z, y, x, tile, new channel) of the convolution of a padded volume, whose planes these are.
+
+        `numbers` are those of the tiles, counted from the first of these planes' layers. How a tile is rounded depends
+        on how many they are and on its place among them. The answer lies in scratch memory, where it lasts until the
+        next call of any convolution with the same.
+        """
         n, side, taps, take = len(numbers), self._grid.tile, self._grid.tile + 2, scratch.take
-        slabs = self._grid.slabs(padded, layers)
-        # Along z before tiles are cut out, because there they overlap along y and x.
-        planes = _along_rows(self._of_input[0], slabs, take("planes", *slabs.shape))
         around = take("around", taps**3 * n, self.channels)
         voxels = self._grid.voxels(numbers).flatten()
         torch.index_select(planes.view(-1, self.channels), 0, voxels, out=around)
@@ -76,7 +77,7 @@ class WinogradConv:
         torch.bmm(values.view(-1, n, self.channels), self._weights, out=products)
         size = n * self.new_channels
         lines = _along_rows(self._to_output[1], products.view(taps, taps**2, size), take("lines", taps, side**2, size))
-        answer = take("answer", side, side, side, n, self.new_channels) if out is None else out
+        answer = take("answer", side, side, side, n, self.new_channels)
         _along_rows(self._to_output[0], lines.view(1, taps, -1), answer.view(1, side, -1))
         return answer if self._bias is None else answer.add_(self._bias)
 
