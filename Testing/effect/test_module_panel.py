@@ -261,7 +261,7 @@ def test_a_window_that_is_none_is_refused(panel):
 
 
 def test_missing_packages_are_asked_for_once(panel, monkeypatch):
-    import slicer
+    import slicer.packaging
 
     from CTSAM3DLib.errors import CTSAM3DError
     from CTSAM3DWidgets.Requirements import Requirements
