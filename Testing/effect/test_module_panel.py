@@ -445,6 +445,6 @@ def test_samples_are_slicers_own_and_offered_once_slicer_has_started(slicer_host
     slicer_host.startup_completed()
     sources = slicer.modules.sampleDataSources["CT-SAM3D"]
     assert [source.sampleName for source in sources] == ["CT-SAM3D chest", "CT-SAM3D heart", "CT-SAM3D liver"]
-    assert all(Path(source.thumbnailFileName).is_file() and source.uris is None for source in sources)
+    assert all(Path(source.thumbnailFileName).is_file() and source.uris == [] for source in sources)
     sources[2].customDownloader(sources[2])
     assert asked == ["CTLiver"]
