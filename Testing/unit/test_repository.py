@@ -27,7 +27,7 @@ def test_floors_import_only_from_below():
         {"model"},
         {"engine", "models"},
         {"canvas", "growth", "result", "session"},
-        {"connection", "protocol", "remote", "local_process"},
+        {"connection", "protocol", "remote", "child_python", "local_process"},
         {"provenance", "prediction", "download", "model_store", "batch"},
         {"mrml"},
         {"pictures", "console", "demo", "cli"},
