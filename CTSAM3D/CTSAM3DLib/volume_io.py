@@ -37,7 +37,10 @@ def read_image(path: Path) -> tuple[NDArray[np.generic], Geometry]:
             image, geometry = dicom_series.read_folder(path)
         else:
             image, geometry = _read_file(path)
-    return _compact(_voxels(image)), geometry
+    array = _voxels(image)
+    if array.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in array):
+        raise _not_finite(path)
+    return _compact(array), geometry
 
 
 def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
@@ -70,7 +73,8 @@ def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        if reader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
+        image_io = reader.GetImageIOFromFileName(str(path))
+        if image_io == "GDCMImageIO":
             return dicom_series.read_file(path)
         with nifti.sheared_sform_allowed():
             reader.ReadImageInformation()
@@ -79,6 +83,8 @@ def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
         geometry = Geometry.of_image(image)
         if _is_nifti(path):
             geometry = _nifti_geometry(path, geometry)
+        if image_io == "NiftiImageIO" and not nifti.is_finite(path):
+            raise _not_finite(path)
     except (RuntimeError, EOFError) as error:
         if path.name.lower().endswith(READABLE):
             raise VolumeError(f"{path} is damaged or incomplete; copy or export it again.") from error
@@ -86,6 +92,13 @@ def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
             f"{path} is in an unknown format; give a NIfTI, NRRD or MetaImage file, or a DICOM folder."
         ) from error
     return image, geometry
+
+
+def _not_finite(path: Path) -> VolumeError:
+    return VolumeError(
+        f"{path} holds voxels that are NaN or infinite, which is no number of Hounsfield units; "
+        "replace them by air (-1024 HU)."
+    )
 
 
 def _is_nifti(path: Path) -> bool:
