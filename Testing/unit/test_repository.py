@@ -17,6 +17,7 @@ def test_floors_import_only_from_below():
             "published_config",
             "geometry",
             "nifti",
+            "detached",
             "dicom_series",
             "volume_io",
             "volume",
