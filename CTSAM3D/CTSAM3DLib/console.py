@@ -30,7 +30,8 @@ def progress() -> Iterator[tuple[Callable[[Result], None], threading.Event]]:
 
     def show(result: Result) -> None:
         voxels = sum(int((tile >= MASK).sum()) for tile in result.canvas.tiles.values())
-        status.update(f"{len(result.patches)} patches, {voxels * result.grid.spacing**3 / 1000:.1f} mL")
+        patches = "1 patch" if len(result.patches) == 1 else f"{len(result.patches)} patches"
+        status.update(f"{patches}, {voxels * result.grid.spacing**3 / 1000:.1f} mL")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.geometry import Geometry
 
 _MODALITY, _SERIES_UID, _NUMBER, _DESCRIPTION = "0008|0060", "0020|000e", "0020|0011", "0008|103e"
+_SOP_CLASS = "0008|0016"
+_ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")  # the second was converted to it
 _POSITION_TOLERANCE = 0.25  # of a slice: positions are rounded, but a missing slice is off by half a slice or more
 
 
@@ -58,18 +61,29 @@ def read_file(path: Path) -> tuple[sitk.Image, Geometry]:
 
 def _read(series: _Series) -> tuple[sitk.Image, Geometry]:
     try:
-        if len(series.files) == 1:  # a single slice, or all slices in one multi-frame file
-            image = sitk.ReadImage(series.files[0])
+        slices = [_information(file) for file in series.files]
+        for each in slices:
+            _check_single_frame(series, each)
+        if len(slices) == 1:
+            image = slices[0].Execute()
             return image, Geometry.of_image(image)
-        return _read_slices(series)
+        return _read_slices(series, np.array([each.GetOrigin() for each in slices]))
     except RuntimeError as error:
         raise VolumeError(
             f"The DICOM {series} is damaged or mixes images of several sizes; export it again."
         ) from error
 
 
-def _read_slices(series: _Series) -> tuple[sitk.Image, Geometry]:
-    positions = np.array([_information(file).GetOrigin() for file in series.files])
+def _check_single_frame(series: _Series, information: sitk.ImageFileReader) -> None:
+    """ITK takes frames in the order of the file, at one distance and with one scale; the file may say otherwise."""
+    if information.GetSize()[2] > 1 or _tag(information, _SOP_CLASS) in _ENHANCED_CT:
+        raise VolumeError(
+            f"The DICOM {series} is multi-frame (enhanced) DICOM, whose frames cannot be placed reliably yet; "
+            "export it with one file for each slice, or convert it to NIfTI by dcm2niix."
+        )
+
+
+def _read_slices(series: _Series, positions: NDArray[np.float64]) -> tuple[sitk.Image, Geometry]:
     steps = len(positions) - 1
     step = (positions[-1] - positions[0]) / steps
     distance = float(np.linalg.norm(step))

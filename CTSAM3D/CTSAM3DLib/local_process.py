@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
 
+from CTSAM3DLib.child_python import child_environment, module_command
 from CTSAM3DLib.connection import Connection, Endpoint
 from CTSAM3DLib.errors import Problem, ServerError
 from CTSAM3DLib.remote import RemoteSegmenter
@@ -54,7 +55,7 @@ class LocalServer:
     ) -> None:
         options = [f"--models={model}" for model in models] + [f"--memory={memory / 2**30}"]
         options += [f"--device={device}"] if device is not None else []
-        self._command = [python, "-m", "CTSAM3DServer", "--local", *options]
+        self._command = module_command(python, "CTSAM3DServer", "--local", *options)
         self._environment = environment
         self._process: _Process | None = None
         self._crashes: deque[float] = deque(maxlen=MOST_RESTARTS + 1)
@@ -243,12 +244,13 @@ def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
     """An environment in which the server finds the code that it shares with us."""
     inherited = os.environ if given is None else given
     # Settings of another server, which its administrator made for that one.
-    environment = {name: value for name, value in inherited.items() if not name.startswith("CTSAM3D_")}
+    environment = child_environment(
+        {name: value for name, value in inherited.items() if not name.startswith("CTSAM3D_")}
+    )
     # Installed, and in Slicer, both packages lie in one folder; in a checkout the server's is one folder up.
     together, above = Path(__file__).resolve().parents[1:3]
     folders = [str(folder) for folder in (together, above) if folder == together or (folder / "CTSAM3DServer").is_dir()]
     before = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
-    environment["PYTHONSAFEPATH"] = "1"  # from Python 3.11 on, whatever lies in the current folder is not imported
     environment["PYTHONIOENCODING"] = "utf-8"
     return environment

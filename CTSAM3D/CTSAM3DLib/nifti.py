@@ -1,4 +1,4 @@
-"""NIfTI-1 where ITK is silent or refuses: sheared sforms, and files that end too early."""
+"""NIfTI-1 where ITK is silent or refuses: sheared sforms, files that end too early, voxels that are not numbers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _GZIP_MAGIC = b"\x1f\x8b"
 _SCANNER_ANATOMY = 1  # NIFTI_XFORM_SCANNER_ANAT
+_FLOATS = {16: "f4", 64: "f8"}  # NumPy's types by the header's codes
+_BLOCK = 2**22
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # units of length other than mm: metre, micrometre
 
 
@@ -30,23 +32,33 @@ class Header:
     qform_code: int
     sform_code: int
     ijk_to_lps: NDArray[np.float64]
+    data_start: int
     data_end: int
+    float_type: np.dtype[np.floating] | None
+    """Of the voxels, None where they are integers."""
 
     @classmethod
     def read(cls, path: Path) -> Header:
-        """Read the header of a .nii or .nii.gz file that SimpleITK has recognised."""
+        """Read the header in a .nii or .hdr file, gzipped or not, that SimpleITK has recognised."""
         with _open(path) as file:
             raw = file.read(348)
         order = "<" if struct.unpack_from("<i", raw)[0] == 348 else ">"
         dimensions = struct.unpack_from(f"{order}8h", raw, 40)
-        (bits,) = struct.unpack_from(f"{order}h", raw, 72)
+        datatype, bits = struct.unpack_from(f"{order}2h", raw, 70)
         (data_start,) = struct.unpack_from(f"{order}f", raw, 108)
         qform_code, sform_code = struct.unpack_from(f"{order}2h", raw, 252)
         ijk_to_ras = np.eye(4)
         ijk_to_ras[:3] = np.reshape(struct.unpack_from(f"{order}12f", raw, 280), (3, 4))
         ijk_to_ras[:3] *= _MILLIMETRES.get(raw[123] & 7, 1.0)
         voxels = math.prod(dimensions[1 : 1 + dimensions[0]])
-        return cls(qform_code, sform_code, LPS_TO_RAS @ ijk_to_ras, int(data_start) + voxels * bits // 8)
+        return cls(
+            qform_code,
+            sform_code,
+            LPS_TO_RAS @ ijk_to_ras,
+            int(data_start),
+            int(data_start) + voxels * bits // 8,
+            np.dtype(order + _FLOATS[datatype]) if datatype in _FLOATS else None,
+        )
 
     @property
     def sform_holds(self) -> bool:
@@ -70,6 +82,29 @@ def is_complete(path: Path) -> bool:
             return sum(len(block) for block in iter(lambda: file.read(2**20), b"")) >= expected
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False
+
+
+def is_finite(path: Path) -> bool:
+    """Whether all voxels are finite numbers; ITK reads 0 HU, water, where one is not, and says nothing.
+
+    `path` is a .nii file or one file of a pair (.hdr, .img), gzipped or not. Raises EOFError where it is damaged.
+    """
+    header_file, voxel_file = _files(path)
+    header = Header.read(header_file)
+    if header.float_type is None:
+        return True
+    left = header.data_end - header.data_start
+    try:
+        with _open(voxel_file) as file:
+            file.seek(header.data_start)
+            while block := file.read(min(_BLOCK, left)):
+                left -= len(block)
+                whole = len(block) // header.float_type.itemsize
+                if not np.isfinite(np.frombuffer(block, header.float_type, whole)).all():
+                    return False
+    except (OSError, zlib.error) as error:
+        raise EOFError(voxel_file) from error
+    return True
 
 
 @contextmanager
@@ -100,6 +135,21 @@ def compress(source: Path, target: Path) -> None:
     """Write `source` gzipped to `target`."""
     with source.open("rb") as plain, gzip.open(target, "wb", compresslevel=6) as packed:
         shutil.copyfileobj(plain, packed, 2**20)
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """The files of the header and of the voxels; where a pair is there both plain and gzipped, ITK takes the plain."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    stem, ending = name[:-4], name[-4:].lower()
+    if ending not in (".hdr", ".img"):
+        return path, path
+
+    def other(ending: str) -> Path:
+        beside = {file.name.lower(): file for file in path.parent.iterdir()}
+        names = (f"{stem}{ending}".lower(), f"{stem}{ending}.gz".lower())
+        return next((beside[name] for name in names if name in beside), path)
+
+    return path if ending == ".hdr" else other(".hdr"), other(".img")
 
 
 def _is_gzipped(path: Path) -> bool:

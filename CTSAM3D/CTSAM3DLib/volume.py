@@ -43,13 +43,14 @@ class Volume:
         object.__setattr__(self, "array", array.astype(array.dtype.newbyteorder("="), copy=False))
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Volume:
+    def read(cls, path: str | os.PathLike[str], untrusted: bool = False) -> Volume:
         """Read NIfTI, NRRD, MetaImage, a DICOM folder, or the series that a DICOM file belongs to.
 
-        Integers come as int16 where they fit, floats as float32; the array is read-only. Raises VolumeError.
+        Integers come as int16 where they fit, floats as float32; the array is read-only. An `untrusted` file comes from
+        somebody else: its header may name files for the voxels, but none elsewhere than beside it. Raises VolumeError.
         """
         path = Path(path)
-        return cls(*read_image(path), name=Path(path.name.removesuffix(".gz")).stem.removesuffix(".seg"))
+        return cls(*read_image(path, untrusted), name=Path(path.name.removesuffix(".gz")).stem.removesuffix(".seg"))
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a .nii.gz, .nii, .nrrd or .mha file, whole or not at all. Raises OutputError."""

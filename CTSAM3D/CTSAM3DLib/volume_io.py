@@ -15,18 +15,21 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib import dicom_series, nifti
 from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.detached import check_names_nothing_elsewhere
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.geometry import Geometry
 
 READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+_IMAGE_IOS = ("NiftiImageIO", "NrrdImageIO", "MetaImageIO", "GDCMImageIO")
 _SFORM_TOLERANCE_MM = 0.01  # a quaternion and a matrix of float32 agree to better than this
 
 
-def read_image(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+def read_image(path: Path, untrusted: bool = False) -> tuple[NDArray[np.generic], Geometry]:
     """Read a file, or the CT series of a DICOM folder: voxels (z, y, x) and geometry.
 
-    Integers come as int16 where they fit, floats as float32. Raises VolumeError.
+    Integers come as int16 where they fit, floats as float32. The header of an `untrusted` file names nothing but files
+    beside it or below. Raises VolumeError.
     """
     if not path.exists():
         raise VolumeError(f"{path} does not exist; check its name.")
@@ -36,8 +39,11 @@ def read_image(path: Path) -> tuple[NDArray[np.generic], Geometry]:
         if path.is_dir():
             image, geometry = dicom_series.read_folder(path)
         else:
-            image, geometry = _read_file(path)
-    return _compact(_voxels(image)), geometry
+            image, geometry = _read_file(path, untrusted)
+    array = _voxels(image)
+    if array.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in array):
+        raise _not_finite(path)
+    return _compact(array), geometry
 
 
 def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
@@ -66,12 +72,18 @@ def as_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
     return image
 
 
-def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
+def _read_file(path: Path, untrusted: bool) -> tuple[sitk.Image, Geometry]:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        if reader.GetImageIOFromFileName(str(path)) == "GDCMImageIO":
+        image_io = reader.GetImageIOFromFileName(str(path))
+        if image_io not in _IMAGE_IOS:  # ITK knows formats that nobody asked for, and some of them name other files
+            raise RuntimeError(image_io)
+        if image_io == "GDCMImageIO":
             return dicom_series.read_file(path)
+        if untrusted:
+            check_names_nothing_elsewhere(path, image_io)
+        reader.SetImageIO(image_io)
         with nifti.sheared_sform_allowed():
             reader.ReadImageInformation()
             _check_layout(path, reader)
@@ -79,6 +91,8 @@ def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
         geometry = Geometry.of_image(image)
         if _is_nifti(path):
             geometry = _nifti_geometry(path, geometry)
+        if image_io == "NiftiImageIO" and not nifti.is_finite(path):
+            raise _not_finite(path)
     except (RuntimeError, EOFError) as error:
         if path.name.lower().endswith(READABLE):
             raise VolumeError(f"{path} is damaged or incomplete; copy or export it again.") from error
@@ -86,6 +100,13 @@ def _read_file(path: Path) -> tuple[sitk.Image, Geometry]:
             f"{path} is in an unknown format; give a NIfTI, NRRD or MetaImage file, or a DICOM folder."
         ) from error
     return image, geometry
+
+
+def _not_finite(path: Path) -> VolumeError:
+    return VolumeError(
+        f"{path} holds voxels that are NaN or infinite, which is no number of Hounsfield units; "
+        "replace them by air (-1024 HU)."
+    )
 
 
 def _is_nifti(path: Path) -> bool:

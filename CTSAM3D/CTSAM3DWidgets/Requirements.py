@@ -11,6 +11,7 @@ import os
 from subprocess import CalledProcessError
 
 import slicer
+import slicer.packaging
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError

@@ -26,6 +26,8 @@ def registerSampleCTs(thumbnail: str) -> None:
         SampleData.SampleDataLogic.registerCustomSampleDataSource(
             category=CATEGORY,
             sampleName=name,
+            uris=[],  # Slicer counts these, and the function below downloads all the same
+            fileNames=[],
             thumbnailFileName=thumbnail,
             customDownloader=functools.partial(_download, slicersName),
         )

@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 
 from CTSAM3DLib.clicks import Click
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.mrml.clicks import clicks_of
 from CTSAM3DLib.mrml.labelmaps import segment_mask
 from CTSAM3DLib.mrml.predictor import Failed, Growing, Target, Written
 from CTSAM3DWidgets.PredictionDriver import PredictionDriver
@@ -33,6 +34,7 @@ class SegmentDisplay:
         self._changeDisplay = changeDisplay
         self._shown: tuple[Target, tuple[Click, ...]] | None = None
         self._hintedFor: Target | None = None
+        self._maskStatus: tuple[Target, tuple[Click, ...]] | None = None  # whose mask the status line tells of
 
     def refresh(self) -> None:
         """Show the clicks of the selected segment and what can be done with them."""
@@ -41,9 +43,10 @@ class SegmentDisplay:
             clicks = self._segmentClicks.clicks()
             waiting = self._segmentClicks.isWaiting()
         except CTSAM3DError as error:  # a tag that something else wrote; the next click replaces it
-            clicks, waiting = [], False
+            clicks, waiting, self._maskStatus = [], False, None
             self._panel.showStatus(str(error))
         self._showPoints(target, clicks)
+        self._endMaskStatus(target, clicks)
         self._showHint(target, clicks, waiting)
         positive = sum(click.positive for click in clicks)
         self._panel.showClicks(positive, len(clicks) - positive, self._segmentClicks.canRedo())
@@ -70,9 +73,11 @@ class SegmentDisplay:
         if isinstance(outcome, Growing):
             color = outcome.target.segment().GetColor()
             self._changeDisplay.showGrowing(outcome.labelmap, outcome.target.segmentation_node, color)
-            self._panel.showStatus(_("{count} patches so far…").format(count=len(outcome.result.patches)))
+            self._panel.showStatus(_("{patches} so far…").format(patches=_patches(len(outcome.result.patches))))
         elif isinstance(outcome, Written):
             self._showWritten(outcome)
+            segment = outcome.target.segment()
+            self._maskStatus = None if segment is None else (outcome.target, tuple(clicks_of(segment)))
         else:
             self._changeDisplay.clear()
             self._panel.showStatus(str(outcome.error))
@@ -89,6 +94,13 @@ class SegmentDisplay:
         elif (target, tuple(clicks)) != self._shown or not self._points.isThere():
             self._points.show(clicks, target.segmentation_node)
             self._shown = target, tuple(clicks)
+
+    def _endMaskStatus(self, target: Target | None, clicks: list[Click]) -> None:
+        """The Segment Editor's undo and redo bring other clicks and another mask, of which nothing was told."""
+        if self._maskStatus is not None and (target, tuple(clicks)) != self._maskStatus:
+            self._maskStatus = None
+            if not self._driver.busy():
+                self._panel.showStatus("")
 
     def _showHint(self, target: Target | None, clicks: list[Click], waiting: bool) -> None:
         """Say, once for each segment that is selected, what a click would do."""
@@ -117,8 +129,8 @@ class SegmentDisplay:
             added=written.change.added_ml, removed=written.change.removed_ml
         )
         if written.result is not None:
-            status += " " + _("{count} patches, {model}.").format(
-                count=len(written.result.patches), model=written.result.model.name
+            status += " " + _("{patches}, {model}.").format(
+                patches=_patches(len(written.result.patches)), model=written.result.model.name
             )
         self._panel.showStatus(status)
         effect = self._panel.scriptedEffect
@@ -127,3 +139,7 @@ class SegmentDisplay:
             self._changeDisplay.showChange(written.change, reference, written.target.segmentation_node)
         else:
             self._changeDisplay.clear()
+
+
+def _patches(count: int) -> str:
+    return _("1 patch") if count == 1 else _("{count} patches").format(count=count)

@@ -18,7 +18,7 @@ from CTSAM3DLib.mrml.frames import to_local
 from CTSAM3DLib.mrml.overlay import SHOWN_MS, Overlay
 from CTSAM3DLib.mrml.points import PointsNode
 from CTSAM3DLib.mrml.predictor import Failed, Growing, Target, Written
-from CTSAM3DLib.result import Reach
+from CTSAM3DLib.result import Reach, Result
 from CTSAM3DServer.web.effect import ClickEffect, Position
 from CTSAM3DServer.web.messages import Messages
 from CTSAM3DServer.web.predictions import BackendChoice, Outcome, Predictions
@@ -206,7 +206,7 @@ class Clicking:
         self._end_overlay()
         if isinstance(outcome, Growing) and segment is not None:
             self._overlay.show_growing(outcome.labelmap, outcome.target.segmentation_node, segment.GetColor())
-            self._messages.say(f"Segmenting… {len(outcome.result.patches)} patches so far.")
+            self._messages.say(f"Segmenting… {_patches(outcome.result)} so far.")
         elif isinstance(outcome, Failed):
             self._overlay.clear()
             self._messages.problem(str(outcome.error))
@@ -216,7 +216,7 @@ class Clicking:
 
     def _on_written(self, written: Written) -> None:
         change, result = written.change, written.result
-        made = f" {len(result.patches)} patches, {result.model.name}." if result is not None else ""
+        made = f" {_patches(result)}, {result.model.name}." if result is not None else ""
         self._messages.say(f"{change.added_ml:.1f} mL added, {change.removed_ml:.1f} mL removed.{made}")
         if self._segments is not None:
             reference = self._segments.writer.reference_image()
@@ -227,3 +227,8 @@ class Clicking:
     def _end_overlay(self) -> None:
         if self._overlay_ends is not None:
             self._overlay_ends.cancel()
+
+
+def _patches(result: Result) -> str:
+    count = len(result.patches)
+    return "1 patch" if count == 1 else f"{count} patches"

@@ -45,11 +45,13 @@ class Files:
     async def _take(self, request: web.Request) -> web.Response:
         """Store the files of a form, each under its own name and folders, and open the CT that they are."""
         with _said_to_the_user() as refused:
-            folder = self._uploads / str(next(self._numbers))
-            files = await _stored(request, folder)
-            ct = await asyncio.to_thread(find_ct, files)
-            opened = await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
-            await asyncio.to_thread(self._tidy, folder if opened else None)
+            folder, opened = self._new_folder(), False
+            try:
+                files = await _stored(request, folder)
+                ct = await asyncio.to_thread(find_ct, files)
+                opened = await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
+            finally:
+                await asyncio.to_thread(self._tidy, folder, opened)
         return refused[0] if refused else web.Response(text="taken")
 
     async def _give(self, request: web.Request) -> web.StreamResponse:
@@ -62,16 +64,23 @@ class Files:
             return web.FileResponse(path, headers={"X-File-Name": quote(path.name)})
         return refused[0]
 
-    def _tidy(self, opened: Path | None) -> None:
-        """Delete what was uploaded before the CT that is open now, or, where none was opened, nothing."""
-        for folder in self._uploads.iterdir() if opened is not None else ():
-            if folder != opened:
+    def _new_folder(self) -> Path:
+        """For an upload; one that is there holds the CT from before this process was started again."""
+        folders = (self._uploads / str(number) for number in self._numbers)
+        return next(folder for folder in folders if not folder.exists())
+
+    def _tidy(self, uploaded: Path, opened: bool) -> None:
+        """Delete what was uploaded before the CT that is open now, or, where none was opened, what was uploaded."""
+        for folder in self._uploads.iterdir() if self._uploads.is_dir() else ():
+            if (folder == uploaded) is not opened:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _stored(request: web.Request, folder: Path) -> list[Path]:
     """Store the files of a form in a folder, under their own names and folders."""
     stored, size = [], 0
+    if not request.content_type.startswith("multipart/"):
+        raise VolumeError("That is no form with files; drop a CT on the page.")
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader):
             continue

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
+import stat
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -16,10 +19,10 @@ MOST_UNPACKED = 16 * 2**30
 """Bytes that a zip may unpack to."""
 
 
-def read_ct(path: Path) -> Volume:
-    """Read a CT from a file or a folder. Raises VolumeError."""
+def read_ct(path: Path, untrusted: bool = True) -> Volume:
+    """Read a CT from a file or a folder, an uploaded one as untrusted (`Volume.read`). Raises VolumeError."""
     try:
-        volume = Volume.read(path)
+        volume = Volume.read(path, untrusted)
     except VolumeError as error:  # where uploads lie is nobody's concern
         raise VolumeError(str(error).replace(str(path), path.name)) from error
     volume.check_ct()
@@ -75,13 +78,15 @@ def _unpacked(archive: Path) -> list[Path]:
                 )
             files = []
             for entry in entries:
+                if stat.S_ISLNK(entry.external_attr >> 16):
+                    raise VolumeError(f"{archive.name} holds a link, {entry.filename!r}; pack the file itself.")
                 target = safe_path(folder, entry.filename)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, 2**20)
                 files.append(target)
             return files
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
         raise VolumeError(f"{archive.name} is not a zip that can be read; pack it again.") from error
     except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
         raise VolumeError(f"{archive.name} cannot be unpacked ({error}); drop its files instead.") from error

@@ -13,6 +13,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import deque
 from typing import Any
 
+from CTSAM3DLib.child_python import child_environment, module_command
 from CTSAM3DLib.errors import Problem, ServerError
 from CTSAM3DServer.web.start import Start
 
@@ -82,7 +83,11 @@ class WorkspaceProcess:
     async def _begin(self) -> None:
         self._start.folder.mkdir(parents=True, exist_ok=True)
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "CTSAM3DServer.web"), stdin=PIPE, stdout=PIPE, start_new_session=True
+            *module_command(sys.executable, "CTSAM3DServer.web"),
+            stdin=PIPE,
+            stdout=PIPE,
+            env=child_environment(),
+            start_new_session=True,
         )
         if self._process.stdin is not None:
             self._process.stdin.write(self._start.model_dump_json().encode() + b"\n")

@@ -60,7 +60,7 @@ class Workspace:
         What is wrong is told on the page.
         """
         with self.messages.busy(f"Opening {name}…"):
-            volume = await asyncio.to_thread(read_ct, path)
+            volume = await asyncio.to_thread(read_ct, path, self._is_uploaded(path))
             self._show(volume, name, path, saved)
             self.messages.say("Click inside a structure.")
             return True
@@ -88,6 +88,10 @@ class Workspace:
         for target in self.segments.waiting():
             clicks = self.segments.clicks(target.segment_id)
             self.clicking.do(functools.partial(self.clicking.ask, target, clicks))
+
+    def _is_uploaded(self, path: Path) -> bool:
+        """Whether a CT lies in this workspace; only the first one can lie elsewhere, where its owner has put it."""
+        return path.is_relative_to(self.folder)
 
     def _show(self, volume: Volume, name: str, path: Path, saved: SavedWorkspace | None) -> None:
         node = self.scene.show_ct(volume, name)

@@ -79,7 +79,8 @@ class CTSAM3DEffectTest(unittest.TestCase):
         self.click(INSIDE)
         slicer.mrmlScene.Clear()
         slicer.app.processEvents()
-        self.assertIsNone(self.editor.activeEffect())
+        self.assertFalse(self.effect.driver.busy())
+        self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode"), 0)
 
     def click(self, ras):
         """Press and release the left button at RAS (mm) in the axial view."""

@@ -4,6 +4,7 @@ import sys
 import unittest
 
 import slicer
+import slicer.packaging
 
 import CTSAM3D
 

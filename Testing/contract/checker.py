@@ -111,12 +111,15 @@ class Checker:
 
     def _imports(self) -> dict[str, Kind | None]:
         names: dict[str, Kind | None] = {}
+        submodules = self._imported_submodules()
         for node in ast.walk(self._tree):
             if isinstance(node, ast.Import):
                 for alias in node.names:
-                    root = alias.name.partition(".")[0]
+                    root, _, submodule = alias.name.partition(".")
                     if root in PACKAGES and alias.asname is None:
-                        names[root] = PackageKind(root)
+                        names[root] = PackageKind(root, submodules)
+                    if root == "slicer" and submodule:
+                        self._look_up(PackageKind(root, submodules), submodule, node.lineno)
                     elif alias.name == "qSlicerSegmentationsEditorEffectsPythonQt":
                         names[alias.asname or alias.name] = PackageKind("slicer")  # its classes are there too
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -125,12 +128,22 @@ class Checker:
                         names[alias.asname or alias.name] = kind
         return names
 
+    def _imported_submodules(self) -> frozenset[str]:
+        """What the file imports of `slicer`, under whatever name: only then are these attributes of the package."""
+        found = set()
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.update((node.module, *(f"{node.module}.{alias.name}" for alias in node.names)))
+        return frozenset(name.split(".")[1] for name in found if name.startswith("slicer."))
+
     def _imported(self, node: ast.ImportFrom, name: str) -> Kind | None:
         modules = api.load()["modules"]
         if node.module == "SegmentEditorEffects" and f"SegmentEditorEffects.{name}" in modules:
             return PythonClassKind(f"SegmentEditorEffects.{name}", name)
         if node.module in PACKAGES:
-            owner: Kind = PackageKind(node.module)
+            owner: Kind = PackageKind(node.module, frozenset({name}))
         elif node.module in modules:
             owner = PythonModuleKind(node.module)
         else:

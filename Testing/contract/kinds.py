@@ -19,7 +19,10 @@ from PySide6 import QtCore, QtGui, QtNetwork, QtUiTools, QtWidgets
 
 from Testing.host import api
 
-PYTHON_MODULES = ("util", "packaging", "i18n", "cli", "testing", "ScriptedLoadableModule", "parameterNodeWrapper")
+BROUGHT_MODULES = ("util", "cli")
+"""Modules of the package `slicer` that are there once it is imported: the application imports them at its start."""
+IMPORTED_MODULES = ("packaging", "i18n", "testing", "ScriptedLoadableModule", "parameterNodeWrapper")
+"""Those that are not there before somebody imports them by name."""
 
 
 @dataclass(frozen=True)
@@ -307,20 +310,23 @@ def python_signature(described: dict[str, Any]) -> Signature:
 
 @dataclass(frozen=True)
 class PackageKind(Kind):
-    """One of the packages that code imports: slicer, vtk, qt or ctk."""
+    """One of the packages that code imports: slicer, vtk, qt or ctk; `submodules` are imported of it by name."""
 
     name: str
+    submodules: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return self.name
 
     def member(self, name: str) -> Member | None:
+        if self.name == "slicer" and name in IMPORTED_MODULES and name not in self.submodules:
+            return None
         found = {"slicer": _of_slicer, "vtk": _of_vtk, "qt": _of_qt, "ctk": _of_ctk}[self.name](name)
         return None if found is None else found if isinstance(found, Member) else Member(result=found)
 
 
 def _of_slicer(name: str) -> Kind | Member | None:
-    if name in PYTHON_MODULES:
+    if name in (*BROUGHT_MODULES, *IMPORTED_MODULES):
         return PythonModuleKind(f"slicer.{name}") if f"slicer.{name}" in api.load()["modules"] else Member()
     if name == "app":
         return SlicerClassKind("qSlicerApplication")

@@ -127,6 +127,32 @@ def test_read_only_properties_and_methods_cannot_be_set(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "line", ["import slicer", "import slicer.util", "from slicer import util", "from slicer.i18n import tr"]
+)
+def test_a_submodule_that_nobody_imported_is_found(line, tmp_path):
+    source = f"import slicer\n{line}\nslicer.packaging.pip_check('numpy')\n"
+    assert findings(source, tmp_path) == ["slicer has no 'packaging'"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import slicer.packaging",
+        "import slicer.packaging as p",
+        "from slicer import packaging",
+        "from slicer.packaging import pip_check",
+    ],
+)
+def test_an_imported_submodule_is_looked_into(line, tmp_path):
+    source = f"import slicer\n{line}\nslicer.packaging.pip_check('numpy')\nslicer.packaging.pip_chek('numpy')\n"
+    assert findings(source, tmp_path) == ["slicer.packaging has no 'pip_chek'"]
+
+
+def test_the_import_of_a_submodule_that_slicer_does_not_have_is_found(tmp_path):
+    assert findings("import slicer.pakaging", tmp_path) == ["slicer has no 'pakaging'"]
+
+
 def test_annotations_and_made_nodes_are_followed(tmp_path):
     source = """
         import slicer

@@ -206,6 +206,27 @@ def test_keep_the_rest_changes_only_near_the_click(workplace):
     assert distances.max() <= 8 + 1.5
 
 
+def test_one_patch_is_one_patch(workplace):
+    workplace.effect.scriptedEffect.setParameter("Reach", "patch")
+    workplace.click(INSIDE)
+    workplace.settle()
+    assert " 1 patch, " in workplace.status()
+
+
+def test_the_status_of_a_mask_ends_with_the_mask(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    workplace.click(EDGE, control=True)
+    workplace.settle()
+    assert "added" in workplace.status()
+    workplace.editor.undo()
+    workplace.host.process_events(0.05)
+    assert workplace.status() == ""
+    workplace.editor.redo()
+    workplace.host.process_events(0.05)
+    assert workplace.status() == ""
+
+
 def test_a_new_segment_per_click_and_one_undo_takes_it_away(workplace):
     segmentation = workplace.segmentation.GetSegmentation()
     workplace.effect.panel.newSegmentBox.setChecked(True)

@@ -64,7 +64,7 @@ def test_effect_and_panel_load_in_a_fresh_slicer_and_say_what_is_missing(tmp_pat
 
 
 def test_a_server_needs_one_small_package_here(slicer_host, monkeypatch):
-    import slicer
+    import slicer.packaging
 
     from CTSAM3DWidgets.Requirements import SERVER_PACKAGES, Requirements
 

@@ -261,7 +261,7 @@ def test_a_window_that_is_none_is_refused(panel):
 
 
 def test_missing_packages_are_asked_for_once(panel, monkeypatch):
-    import slicer
+    import slicer.packaging
 
     from CTSAM3DLib.errors import CTSAM3DError
     from CTSAM3DWidgets.Requirements import Requirements
@@ -445,6 +445,6 @@ def test_samples_are_slicers_own_and_offered_once_slicer_has_started(slicer_host
     slicer_host.startup_completed()
     sources = slicer.modules.sampleDataSources["CT-SAM3D"]
     assert [source.sampleName for source in sources] == ["CT-SAM3D chest", "CT-SAM3D heart", "CT-SAM3D liver"]
-    assert all(Path(source.thumbnailFileName).is_file() and source.uris is None for source in sources)
+    assert all(Path(source.thumbnailFileName).is_file() and source.uris == [] for source in sources)
     sources[2].customDownloader(sources[2])
     assert asked == ["CTLiver"]

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from Testing.host.loading import load_file
+from Testing.host.loading import SubmoduleFinder, load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = ROOT / "CTSAM3D"
@@ -26,13 +26,16 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
 
     Raises ImportError, with a sentence, where Qt cannot start.
     """
-    names = _modules()
+    names = dict(_modules())
     import slicer
 
+    # Submodules are not there before they are imported, as in Slicer: `import slicer` alone does not bring them.
+    submodules = SubmoduleFinder({name: names.pop(name) for name in list(names) if name.startswith("slicer.")})
     before = {name: sys.modules.get(name) for name in names}
     attributes = dict(slicer.__dict__)
     path = list(sys.path)
     sys.modules.update(names)
+    sys.meta_path.insert(0, submodules)
     sys.path.insert(0, str(EXTENSION))
     hook = sys.excepthook
     gc.collect()
@@ -49,8 +52,11 @@ def running(folder: Path, main_window: bool = True) -> Iterator[Host]:
         gc.enable()
         sys.excepthook = hook
         sys.path[:] = path
+        sys.meta_path.remove(submodules)
+        # A submodule that was imported stays, as the code does that imported it.
+        imported = {name: value for name, value in vars(slicer).items() if f"slicer.{name}" in submodules.modules}
         slicer.__dict__.clear()
-        slicer.__dict__.update(attributes)
+        slicer.__dict__.update(attributes | imported)
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]
@@ -72,8 +78,6 @@ class Host:
             for name, value in vars(module).items():
                 if name.startswith("q") and inspect.isclass(value):
                     setattr(slicer, name, value)
-        for name in ("i18n", "packaging", "ScriptedLoadableModule"):
-            setattr(slicer, name, sys.modules[f"slicer.{name}"])
         slicer.mrmlScene = self.scene = self.app.mrmlScene()
         slicer.modules = self.app._modules
         self._errors: list[BaseException] = []

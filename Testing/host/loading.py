@@ -1,8 +1,11 @@
-"""Python files become modules as in Slicer: by their path, under a name that Slicer gives."""
+"""How modules come into being as in Slicer: files by their path, and submodules of `slicer` once they are imported."""
 
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -13,3 +16,19 @@ def load_file(name: str, path: Path) -> types.ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+class SubmoduleFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives these modules to whoever imports them by name; Python then makes them attributes of their package."""
+
+    def __init__(self, modules: Mapping[str, types.ModuleType]) -> None:
+        self.modules = modules
+
+    def find_spec(self, fullname, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_loader(fullname, self) if fullname in self.modules else None
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        return self.modules[spec.name]
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """It is complete already."""

@@ -176,6 +176,11 @@ class SampleDataLogic:
         loadFileType: Any = None,
     ) -> None:
         source = types.SimpleNamespace(**locals())
+        if isinstance(uris, str):
+            source.uris, source.fileNames = [uris], [fileNames]
+        # As in Slicer: None has no length, a function that downloads or not.
+        if len(source.uris) != len(source.fileNames):
+            raise ValueError(f"{sampleName} has {len(source.uris)} addresses for {len(source.fileNames)} files")
         if not hasattr(slicer.modules, "sampleDataSources"):
             slicer.modules.sampleDataSources = {}
         slicer.modules.sampleDataSources.setdefault(category, []).append(source)

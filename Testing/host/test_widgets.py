@@ -129,3 +129,14 @@ def test_help_is_as_high_as_its_text():
     folded = frame.sizeHint.height()
     browser.collapsed = False
     assert folded < 60 < frame.sizeHint.height()
+
+
+@pytest.mark.parametrize(
+    ("offered", "error"),
+    [({}, TypeError), ({"uris": []}, TypeError), ({"uris": [], "fileNames": ["ct.nrrd"]}, ValueError)],
+)
+def test_sample_data_needs_as_many_addresses_as_files_even_where_a_function_downloads(slicer_host, offered, error):
+    from SampleData import SampleDataLogic
+
+    with pytest.raises(error):
+        SampleDataLogic.registerCustomSampleDataSource(sampleName="CT", customDownloader=print, **offered)

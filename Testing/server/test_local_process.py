@@ -114,8 +114,8 @@ def test_a_python_that_has_none_of_it_is_told_by_its_last_words(tmp_path):
 
 
 def test_starting_can_be_watched_and_cancelled(tmp_path, monkeypatch):
-    if sys.version_info >= (3, 11):  # where what lies in the current folder is not imported
-        (tmp_path / "typer.py").write_text("raise ImportError('typer is broken here')")
+    for module in ("typer", "random", "torch"):  # what lies in the current folder is not imported
+        (tmp_path / f"{module}.py").write_text("raise ImportError('not from the current folder')")
     monkeypatch.chdir(tmp_path)
     told, cancel = [], threading.Event()
     server = LocalServer(device="cpu")

@@ -230,6 +230,29 @@ def test_torch_files_of_another_kind(content, tmp_path):
 # A tensor missing, too many, or misshapen is named.
 
 
+@pytest.mark.parametrize("version", ["2.4.0", "2.6.0+cpu", "2.9.1+cu128", "2.10.0a0+git1"])
+def test_a_torch_that_executes_files_reads_none(version, published, tmp_path, monkeypatch):
+    path = tmp_path / "params.pth"
+    torch.save({"model_state_dict": published}, path)
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *arguments, **options: pytest.fail("the file was opened"))
+    assert version in refused(path, "install PyTorch 2.10 or later")
+
+
+@pytest.mark.parametrize("version", ["2.4.0", torch.__version__])
+def test_safetensors_are_read_by_any_torch(version, network, file, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", version)
+    assert load(file).info == INFO
+
+
+@pytest.mark.parametrize("version", ["2.10.0", "2.10.0+cpu", "2.13.0", "3.0.0", torch.__version__])
+def test_a_newer_torch_reads_the_published_file(version, published, tmp_path, monkeypatch):
+    path = tmp_path / "params.pth"
+    torch.save({"model_state_dict": published}, path)
+    monkeypatch.setattr(torch, "__version__", version)
+    assert load(path, (-500, 700)).info.window == (-500, 700)
+
+
 def test_tensors_of_ours(file):
     original = file.read_bytes()
     for change, pattern in (

@@ -19,12 +19,21 @@ WINDOW = {"width": 1280, "height": 720}
 class Site:
     """A running `ctsam3d web`."""
 
-    def __init__(self, *options: str, log: Path, port: int = 0, largest_file: int = resource.RLIM_INFINITY) -> None:
+    def __init__(
+        self,
+        *options: str,
+        log: Path,
+        port: int = 0,
+        largest_file: int = resource.RLIM_INFINITY,
+        folder: Path | None = None,
+    ) -> None:
+        """`folder` is the process's current one, our own by default."""
         self._log = log
         with log.open("w") as file:
             self.process = subprocess.Popen(
                 [Path(sys.executable).with_name("ctsam3d"), "web", "--no-browser", "--port", str(port), *options],
                 stderr=file,
+                cwd=folder,
                 preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file)),
             )
         self.address = self._printed_address()

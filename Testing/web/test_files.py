@@ -1,8 +1,13 @@
 """Files that are dropped on the page or taken from it, right and wrong ones, over HTTP as the page sends them."""
 
+import io
 import json
+import re
 import shutil
+import time
+import types
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,13 +17,21 @@ from playwright.sync_api import expect
 
 from CTSAM3DLib.clicks import read_markups
 from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.volume_io import as_image
+from CTSAM3DServer.web.files import Files
 from Testing.web.site import Site
 
 
 @pytest.fixture(scope="module")
-def empty_site(tmp_path_factory):
+def kept(tmp_path_factory):
+    """The folder in which the pages of `empty_site` hold what they have."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture(scope="module")
+def empty_site(tmp_path_factory, kept):
     """A site whose pages begin without a CT."""
-    running = Site(log=tmp_path_factory.mktemp("empty") / "log")
+    running = Site("--keep", str(kept), log=tmp_path_factory.mktemp("empty") / "log")
     yield running
     running.stop()
 
@@ -98,19 +111,30 @@ def test_a_file_is_dropped_on_the_page(empty_desk, ct_file):
     expect(empty_desk.page.locator(".ctsam3d-ct")).to_have_text("dropped")
 
 
+HEADER = """ObjectType = Image
+NDims = 3
+DimSize = 8 8 2
+ElementType = MET_SHORT
+ElementDataFile = {}
+"""
+
+
 def wrong_files(tmp_path, torso):
     geometry = torso.ct.geometry
+    (tmp_path / "secret").write_bytes(np.arange(-64, 64, dtype="<i2").tobytes() * 20)
     return {
         "text": (b"not an image", "notes.nii.gz", "notes.nii.gz is damaged or incomplete"),
         "empty zip": (None, "empty.zip", "no file in what was dropped"),
         "broken zip": (b"PK\x03\x04 broken", "broken.zip", "is not a zip that can be read"),
         "not a CT": (Volume(np.abs(torso.ct.array), geometry), "mr.nii.gz", "give a CT in Hounsfield units"),
+        "header": (HEADER.format(tmp_path / "secret").encode(), "ct.mhd", "which is no file that came with it"),
+        "other": (b"# vtk DataFile Version 3.0\n", "ct.vtk", "ct.vtk is in an unknown format"),
         "something": (b"hello", "hello.txt", "hello.txt is in an unknown format"),
     }
 
 
-@pytest.mark.parametrize("kind", ["text", "empty zip", "broken zip", "not a CT", "something"])
-def test_a_wrong_file_is_one_sentence_and_the_page_goes_on(empty_desk, torso, ct_file, tmp_path, kind):
+@pytest.mark.parametrize("kind", ["text", "empty zip", "broken zip", "not a CT", "header", "other", "something"])
+def test_a_wrong_file_is_one_sentence_and_the_page_goes_on(empty_desk, torso, ct_file, tmp_path, kept, kind):
     content, name, sentence = wrong_files(tmp_path, torso)[kind]
     path = tmp_path / name
     if isinstance(content, Volume):
@@ -121,9 +145,29 @@ def test_a_wrong_file_is_one_sentence_and_the_page_goes_on(empty_desk, torso, ct
         path.write_bytes(content)
     choose(empty_desk, "Open a file", str(path))
     expect(empty_desk.page.locator(".ctsam3d-problem")).to_contain_text(sentence, timeout=20_000)
+    assert wait_until(lambda: uploads(empty_desk.page.url, kept) == [])
     choose(empty_desk, "Open a file", str(ct_file))
     empty_desk.wait_for_ct()
     expect(empty_desk.page.locator(".ctsam3d-problem")).to_have_count(0)
+
+
+def uploads(page, kept):
+    """What the workspace of a page holds of uploads."""
+    workspace = re.search("/w/([0-9a-f]+)/", page)[1]
+    return sorted(path.relative_to(kept) for path in (kept / workspace / "uploads").rglob("*"))
+
+
+def opened(page, kept):
+    """Which CT the workspace of a page has open, by what it has saved."""
+    saved = kept / re.search("/w/([0-9a-f]+)/", page)[1] / "workspace.json"
+    return json.loads(saved.read_text())["name"] if saved.exists() else None
+
+
+def wait_until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
 
 
 def client_of(desk):
@@ -134,20 +178,103 @@ def client_of(desk):
     return session, desk.page.url.split("index.html")[0]
 
 
-def test_files_stay_in_their_workspace(empty_desk):
-    session, page = client_of(empty_desk)
-    answer = session.post(page + "files", files={"file": ("..%2F..%2Fescaped.nii.gz", b"x")}, timeout=30)
-    assert answer.status_code == 422
-    assert "cannot be the name of a file" in answer.text
+@pytest.fixture
+def visit(empty_site):
+    """Requests as those of a page that was just opened, without a browser, and where they go."""
+    session = requests.Session()
+    return session, session.get(empty_site.address, timeout=90).url.split("index.html")[0]
 
 
-def test_a_zip_with_a_way_out_is_refused(empty_desk, tmp_path):
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
-        archive.writestr("../../escaped.nii.gz", b"x")
-    session, page = client_of(empty_desk)
-    answer = session.post(page + "files", files={"file": (tmp_path / "evil.zip").open("rb")}, timeout=30)
+def send(visit, *paths_or_named):
+    """Upload files as the page does."""
+    session, page = visit
+    files = [("file", (one.name, one.read_bytes()) if isinstance(one, Path) else one) for one in paths_or_named]
+    return session.post(page + "files", files=files, timeout=60)
+
+
+def test_files_stay_in_their_workspace(visit, kept):
+    answer = send(visit, ("..%2F..%2Fescaped.nii.gz", b"x"))
     assert answer.status_code == 422
     assert "cannot be the name of a file" in answer.text
+    assert uploads(visit[1], kept) == []
+
+
+def zip_of(name, content=b"x", method=zipfile.ZIP_STORED, mode=0):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        entry = zipfile.ZipInfo(name)
+        entry.compress_type, entry.external_attr = method, mode << 16
+        archive.writestr(entry, content)
+    return packed.getvalue()
+
+
+def damaged_zip(method):
+    content = bytearray(zip_of("ct.nii", bytes(range(256)) * 4000, method))
+    content[41:96] = b"\xff" * 55  # the beginning of the packed voxels
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (zip_of("../../escaped.nii.gz"), "cannot be the name of a file"),
+        (zip_of("ct.nii", b"../../../secret.nii", mode=0o120777), "holds a link, 'ct.nii'; pack the file itself"),
+        (damaged_zip(zipfile.ZIP_DEFLATED), "not a zip that can be read"),
+        (damaged_zip(zipfile.ZIP_LZMA), "not a zip that can be read"),
+        (damaged_zip(zipfile.ZIP_BZIP2), "cannot be unpacked"),
+    ],
+    ids=["way out", "link", "deflate", "lzma", "bzip2"],
+)
+def test_a_wrong_zip_is_refused_and_leaves_nothing(visit, kept, content, said):
+    answer = send(visit, ("scan.zip", content))
+    assert answer.status_code == 422
+    assert said in answer.text
+    assert uploads(visit[1], kept) == []
+
+
+def test_what_is_no_form_is_refused(visit):
+    session, page = visit
+    answer = session.post(page + "files", data=b"abc", timeout=30)
+    assert answer.status_code == 422
+    assert "no form with files" in answer.text
+
+
+def test_a_header_that_names_a_file_elsewhere_opens_nothing_and_leaves_the_open_ct(visit, ct_file, kept, tmp_path):
+    (tmp_path / "secret").write_bytes(np.arange(-1024, 1024, dtype="<i2").tobytes())
+    header = HEADER.format(tmp_path / "secret").encode()
+    own = np.full(64, -1000, "<i2").tobytes()
+    attacks = [
+        [("ct.mhd", header)],
+        [("a.mhd", HEADER.format(f"LIST\nown.raw\n{tmp_path / 'secret'}").encode()), ("own.raw", own)],
+        [("scan.zip", zip_of("inside/ct.mhd", header))],
+    ]
+    for files in attacks:
+        send(visit, *files)
+        assert opened(visit[1], kept) is None
+        assert uploads(visit[1], kept) == []
+    send(visit, ct_file)
+    assert wait_until(lambda: opened(visit[1], kept) == "torso")
+    before = uploads(visit[1], kept)
+    for files in attacks:
+        send(visit, *files)
+        assert opened(visit[1], kept) == "torso"
+        assert uploads(visit[1], kept) == before
+
+
+@pytest.mark.parametrize("name", ["scan.mhd", "scan.nhdr"])
+def test_a_header_with_its_voxels_is_opened(visit, torso, tmp_path, kept, name):
+    sitk.WriteImage(as_image(torso.ct.array, torso.ct.geometry), str(tmp_path / name))
+    send(visit, *sorted(tmp_path.iterdir()))
+    assert wait_until(lambda: opened(visit[1], kept) == "scan")
+
+
+def test_an_upload_after_a_restart_does_not_touch_the_open_ct(visit, ct_file, kept):
+    send(visit, ct_file)
+    assert wait_until(lambda: opened(visit[1], kept) == "torso")
+    folder, *_ = (kept / path for path in uploads(visit[1], kept))
+    after_a_restart = Files(types.SimpleNamespace(folder=folder.parents[1]))
+    assert after_a_restart._new_folder() not in (folder, None)
+    assert after_a_restart._new_folder().parent == folder.parent
 
 
 def test_there_is_nothing_to_save_without_a_ct_and_an_unknown_kind_is_refused(empty_desk, desk):

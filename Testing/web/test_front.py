@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from Testing.web.site import Site
+
 CTSAM3D = Path(sys.executable).with_name("ctsam3d")
 
 
@@ -72,6 +74,19 @@ def test_the_process_behind_a_page_answers_its_front_only(site, known):
         pytest.skip("`ss` does not tell which process has which port here")
     for port in ports:
         assert requests.get(f"http://127.0.0.1:{port}/index.html", timeout=10).status_code == 403
+
+
+def test_a_page_takes_no_code_from_the_current_folder(tmp_path):
+    executed = tmp_path / "EXECUTED"
+    for module in ("aiohttp", "random", "torch", "trame"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(executed)!r}, 'a').write({module!r})\n")
+    site = Site(log=tmp_path / "log", folder=tmp_path)
+    try:
+        page = requests.get(site.address, timeout=90)
+    finally:
+        site.stop()
+    assert not executed.exists(), executed.read_text()
+    assert page.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ class Worker:
                 encoding="utf-8",
                 errors="replace",
                 env=_environment(),
-                cwd=self._folder.name,
+                cwd=self._folder.name,  # where nobody else has put code, which `-m` would take
                 start_new_session=True,  # Ctrl-C in our terminal is for us, and it can be ended with its children
             )
         except OSError as error:

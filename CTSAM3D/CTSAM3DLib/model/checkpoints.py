@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import ModelError
@@ -25,6 +26,9 @@ from CTSAM3DLib.model_info import ModelInfo
 from CTSAM3DLib.published_config import read_window
 
 FORMAT = "ctsam3d-1"
+SAFE_TORCH = "2.10"
+"""Before this version a file can make `torch.load` execute code in spite of `weights_only` (CVE-2025-32434 before 2.6,
+CVE-2026-24747 before 2.10)."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,8 @@ def load(path: Path | str, window: tuple[float, float] | None = None) -> Trained
     """Read our safetensors, or the published `params.pth` with its `config.py` beside it.
 
     `window` replaces the HU window of the file; the published one needs it where `config.py` is absent. Raises
-    ModelError for a missing file, a file of another kind, and missing, unknown or misshapen tensors.
+    ModelError for a missing file, a file of another kind, missing, unknown or misshapen tensors, and for the published
+    file where PyTorch is older than `SAFE_TORCH`.
     """
     if window is not None and not -math.inf < window[0] < window[1] < math.inf:
         raise ModelError(f"The HU window {window[0]:g} to {window[1]:g} is none; give two numbers, the lower first.")
@@ -105,6 +110,11 @@ def _read_ours(path: Path) -> tuple[CTSAM3D, ModelInfo]:
 
 
 def _read_published(path: Path, window: tuple[float, float] | None) -> tuple[CTSAM3D, ModelInfo]:
+    if TorchVersion(torch.__version__) < SAFE_TORCH:
+        raise ModelError(
+            f"{path} is no safetensors file, and PyTorch {torch.__version__} may execute code in other files; "
+            f"install PyTorch {SAFE_TORCH} or later, or give a model in a .safetensors file."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError) as error:
