@@ -62,6 +62,15 @@ def category_of(name: str) -> str:
     return name if group == "Curated" else group
 
 
+def kind_of(name: str) -> str:
+    """A name without its side and number: "kidney" of kidney_left, "vertebrae" of vertebrae_L4.
+
+    It tells apart what data sets call differently; `training.vocabulary` does not.
+    """
+    numbered = re.match(r"(rib|vertebrae)_", name)
+    return numbered[1] if numbered else re.sub(r"_?(left|right)_?", "", name, flags=re.IGNORECASE)
+
+
 def canonical(spelling: str) -> str:
     """The TotalSeg++ or TotalSegmentator v2 name of a label such as "Right Kidney"; as it is where there is none."""
     return _NAMES.get(_words(spelling), spelling)
