@@ -66,7 +66,7 @@ def main(
     if benchmark:
         trained, paper = load(output / "model.safetensors"), gpu_checks.paper_network()
         for name, model in (("ctsam3d-small", trained), ("ctsam3d", paper)):
-            figures[name] = gpu_checks.timed(model, device)
+            figures[name] = gpu_checks.timed(model, device, (ends - time.monotonic()) / 2)
             _write(output / "benchmarks.json", figures)
     typer.echo(json.dumps(figures, indent=1))
 

@@ -185,7 +185,7 @@ def empty_folder(folder: Path) -> Path:
 WRONG_IMAGES = {
     "2D": (lambda at: write_image(at / "bad.nrrd", np.zeros((9, 9), np.int16)), "2D image"),
     "RGB": (lambda at: write_image(at / "bad.nrrd", np.zeros((9, 9, 9, 3), np.uint8), isVector=True), "colour"),
-    "NaN": (not_a_number, "not finite"),
+    "NaN": (not_a_number, "NaN or infinite"),
     "one slice": (lambda at: write_image(at / "bad.nrrd", np.zeros((1, 9, 9), np.int16)), "only one slice"),
     "4D": (lambda at: write_image(at / "bad.nrrd", np.zeros((2, 9, 9, 9), np.int16), isVector=False), "2 volumes"),
     "corrupt": (cut_short, "damaged"),
