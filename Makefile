@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= 2
+FAST := Testing/unit Testing/contract
 
-.PHONY: demo web test lint benchmark paper clean
+.PHONY: demo web test test-fast lint docs benchmark paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/ctsam3d demo --output demo
@@ -17,10 +18,18 @@ web: $(VENV)/installed
 test: lint
 	$(BIN)/pytest
 
+# The library alone: no browser, no server, no training. Any pytest options: make test-fast OPTIONS="-k clicks".
+test-fast: $(VENV)/installed
+	$(BIN)/pytest $(FAST) $(OPTIONS)
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation's pages, in site/; any warning is an error.
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict
 
 benchmark: $(VENV)/installed
 	$(BIN)/python -m Testing.benchmarks.interaction
@@ -37,4 +46,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo paper build *.egg-info
+	rm -rf $(VENV) demo paper build site *.egg-info
