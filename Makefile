@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= 2
-FAST := Testing/unit Testing/contract
 
-.PHONY: demo web test test-fast lint docs benchmark paper clean
+.PHONY: demo web test lint benchmark paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/ctsam3d demo --output demo
@@ -18,14 +17,17 @@ web: $(VENV)/installed
 test: lint
 	$(BIN)/pytest
 
-# The library alone: no browser, no server, no training. Any pytest options: make test-fast OPTIONS="-k clicks".
-test-fast: $(VENV)/installed
-	$(BIN)/pytest $(FAST) $(OPTIONS)
-
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+.PHONY: test-fast docs
+FAST := Testing/unit Testing/contract
+
+# The library alone: no browser, no server, no training. Further options of pytest: make test-fast OPTIONS="-k clicks".
+test-fast: $(VENV)/installed
+	$(BIN)/pytest $(FAST) $(OPTIONS)
 
 # The documentation's pages, in site/; any warning is an error.
 docs: $(VENV)/installed
