@@ -23,7 +23,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 .PHONY: test-fast docs
-FAST := Testing/unit Testing/contract
+FAST := Testing/contract Testing/unit
 
 # The library alone: no browser, no server, no training. Further options of pytest: make test-fast OPTIONS="-k clicks".
 test-fast: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Links of the documentation's pages that lead out of `docs/`, such as ../README.md: on the site, into the repository."""
+"""Links of the pages that lead out of `docs/`, such as ../README.md: on the site they lead into the repository."""
 
 from __future__ import annotations
 

@@ -23,8 +23,7 @@ from CTSAM3DServer.web.workspace import Workspace
 
 def main() -> None:
     """Serve one workspace on loopback and a free port, until the front is gone."""
-    # Bytes, which are UTF-8: text would be read by the code page of Windows, and the paths in it would be others.
-    start = Start.model_validate_json(sys.stdin.buffer.readline())
+    start = Start.read(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     server = get_server("ctsam3d", client_type="vue3")
     scene = Scene(server, decorate_slices, decorate_surfaces)
