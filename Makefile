@@ -26,6 +26,17 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: test-fast docs
+FAST := Testing/contract Testing/unit
+
+# The library alone: no browser, no server, no training. Further options of pytest: make test-fast OPTIONS="-k clicks".
+test-fast: $(VENV)/installed
+	$(BIN)/pytest $(FAST) $(OPTIONS)
+
+# The documentation's pages, in site/; any warning is an error.
+docs: $(VENV)/installed
+	$(BIN)/mkdocs build --strict
+
 benchmark: $(VENV)/installed
 	$(BIN)/python -m Testing.benchmarks.interaction
 
@@ -41,4 +52,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo paper build *.egg-info
+	rm -rf $(VENV) demo paper build site *.egg-info

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from CTSAM3DLib.errors import OutputError
 
+_IN_USE_ON_WINDOWS = (32, 33)  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION; Python makes them PermissionErrors
+
 
 @contextmanager
 def writing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -41,12 +43,19 @@ def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = N
         raise OutputError(f"{path} is a folder; choose another name.")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"There is no permission to write in the folder {path.parent}; choose another.")
-    if instead_of is not None and path.resolve() == instead_of.resolve():
+    if instead_of is not None and _is_same_file(path, instead_of):
         raise OutputError(f"{path} is the CT itself; choose another name for the mask.")
+
+
+def _is_same_file(path: Path, other: Path) -> bool:
+    """Whether both names lead to one file, also where the file system takes CT.nii and ct.nii for the same."""
+    return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
 def why_not(error: OSError) -> str:
     """What keeps a file from being written, with the mend, as the end of a sentence."""
+    if getattr(error, "winerror", None) in _IN_USE_ON_WINDOWS:
+        return "another program has it open, so close it there and try again"
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return "there is no permission to write in its folder, so choose another"
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

@@ -5,6 +5,7 @@ What a user can get wrong is said in one line on stderr, with exit code 2; an in
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import time
@@ -37,6 +38,8 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line and end the process."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the code page of a Windows console lacks some letters of a card
+        sys.stdout.reconfigure(errors="replace")
     run_command(app)
 
 

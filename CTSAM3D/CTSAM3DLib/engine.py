@@ -203,7 +203,7 @@ class Engine:
             batch = items[len(answers) : len(answers) + self._batch]
             try:
                 answers += self._on_device(partial(work, batch))
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 self._use_less_memory(error)
@@ -290,4 +290,4 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     """Torch raises a plain RuntimeError when the CPU's allocator fails."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)

@@ -221,7 +221,8 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
     if max(factors) == 1:
         return image
     missing = [-size % factor for size, factor in zip(image.GetSize(), factors, strict=True)]
-    return sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0] * len(missing), missing), factors)
+    binned: sitk.Image = sitk.BinShrink(sitk.ZeroFluxNeumannPad(image, [0] * len(missing), missing), factors)
+    return binned
 
 
 def shrink_factors(own: Sequence[float], spacing: float) -> list[int]:

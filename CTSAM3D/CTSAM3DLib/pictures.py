@@ -138,7 +138,8 @@ class _Plane:
         voxels = volume.array[box]
         if not voxels.size:
             return np.full(self.geometry.shape[1:], outside, np.float32)
-        return interpolate(as_image(voxels, volume.geometry.crop(box)), self.geometry, outside)[0]
+        plane: NDArray[np.float32] = interpolate(as_image(voxels, volume.geometry.crop(box)), self.geometry, outside)[0]
+        return plane
 
 
 def _centre(ct: Volume, masks: Sequence[Overlay], clicks: Sequence[Click]) -> NDArray[np.float64]:
@@ -146,7 +147,8 @@ def _centre(ct: Volume, masks: Sequence[Overlay], clicks: Sequence[Click]) -> ND
     masked = [points for overlay in masks if len(points := _points(overlay.mask))]
     clicked = np.array([click.position for click in clicks])
     if not masked:
-        return clicked[-1] if clicks else ct.geometry.corners().mean(axis=0)
+        point: NDArray[np.float64] = clicked[-1] if clicks else ct.geometry.corners().mean(axis=0)
+        return point
     step = max(ct.geometry.spacing)
     centre = np.empty(3)
     for axis in range(3):

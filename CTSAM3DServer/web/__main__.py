@@ -23,7 +23,7 @@ from CTSAM3DServer.web.workspace import Workspace
 
 def main() -> None:
     """Serve one workspace on loopback and a free port, until the front is gone."""
-    start = Start.model_validate_json(sys.stdin.readline())
+    start = Start.read(sys.stdin.buffer)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     server = get_server("ctsam3d", client_type="vue3")
     scene = Scene(server, decorate_slices, decorate_surfaces)
@@ -59,7 +59,7 @@ def _only_from(secret: str) -> Middleware:
 
 
 def _end_with_parent() -> None:
-    sys.stdin.read()
+    sys.stdin.buffer.read()
     os._exit(0)
 
 

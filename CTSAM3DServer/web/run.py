@@ -125,8 +125,8 @@ def _key(folder: Path) -> str:
     if not file.exists():
         with writing_whole(file) as temporary:
             temporary.touch(mode=0o600)
-            temporary.write_text(secrets.token_urlsafe(16))
-    return file.read_text().strip()
+            temporary.write_text(secrets.token_urlsafe(16), encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()
 
 
 async def _told_to_end() -> None:

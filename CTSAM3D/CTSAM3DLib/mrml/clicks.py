@@ -142,6 +142,6 @@ def _placed(markups_node: slicer.vtkMRMLMarkupsNode) -> list[tuple[int, tuple[fl
 
 
 def _is_negative(markups_node: slicer.vtkMRMLMarkupsNode, index: int) -> bool:
-    description = markups_node.GetNthControlPointDescription(index).strip().lower()
-    label = markups_node.GetNthControlPointLabel(index).strip().lower()
+    description: str = markups_node.GetNthControlPointDescription(index).strip().lower()
+    label: str = markups_node.GetNthControlPointLabel(index).strip().lower()
     return description == "negative" or label.startswith(("-", "neg"))

@@ -184,7 +184,7 @@ def _selected(editor_node: slicer.vtkMRMLSegmentEditorNode, segment_id: str) -> 
 
 def _is_confined(editor_node: slicer.vtkMRMLSegmentEditorNode) -> bool:
     everywhere = slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
-    return editor_node.GetMaskMode() != everywhere or editor_node.GetSourceVolumeIntensityMask()
+    return bool(editor_node.GetMaskMode() != everywhere or editor_node.GetSourceVolumeIntensityMask())
 
 
 def _has_geometry(segmentation_node: slicer.vtkMRMLSegmentationNode) -> bool:
