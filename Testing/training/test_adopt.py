@@ -263,7 +263,7 @@ def test_what_was_measured_is_not_measured_again(place, monkeypatch):
         (["--clicks", "1,3"], "lacks 5"),
         (["--without-region", "tail"], "'tail' is no region"),
         (["--method", "sam"], "'sam' needs no weights of ours"),
-        (["--plan", "small.yaml"], "cannot be followed"),
+        (["--plan", "small.yaml"], "There is no recipe small.yaml"),
     ],
 )
 def test_what_cannot_be_asked_is_said(place, arguments, said):
