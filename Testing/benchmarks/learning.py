@@ -44,10 +44,13 @@ def before(volumes: Path, cache: Path) -> dict[str, float]:
     drawing = _seconds(lambda: [draw(rng, 0) for _ in range(PAIRS)])
     samples = [draw(rng, 0) for _ in range(PAIRS)]
     network = recipe.build_network().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    assert network.semantics is not None
+    network.semantics.requires_grad_(False)  # as in `training.train`
     batch = Batch(samples, recipe, rng)
 
     def learn() -> Any:
         network.zero_grad(set_to_none=True)
+        batch.levels = None  # the graph of the round before is gone
         result = play_round(network, batch, recipe)
         result.loss.backward()
         return result
