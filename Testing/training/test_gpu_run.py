@@ -80,9 +80,9 @@ def test_it_leaves_what_is_brought_back_and_goes_on(tmp_path, plan):
 
 
 def test_figures_of_a_processor():
-    found = gpu_checks.timed(load_model(), "cpu")
-    assert set(found) == {"encode_ms", "first_click_ms", "later_click_ms", "neighbourhood_ms"}
-    assert found["neighbourhood_ms"] > found["encode_ms"] > 0
+    found = gpu_checks.timed(load_model(), "cpu", seconds=0)  # too few for the 27 patches
+    assert set(found) == {"encode_ms", "first_click_ms", "later_click_ms"}
+    assert min(found.values()) > 0
 
 
 def test_the_papers_network_is_there():
