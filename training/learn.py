@@ -29,8 +29,7 @@ def begun(plan_file: Path, data: Path, run: Path, world: World, start_from: Path
     prepared = Prepared.read(data)
     if (prepared.spacing, prepared.window) != (plan.spacing, plan.window):
         raise RecipeError(f"{data} was prepared for another spacing or window than {plan_file}'s; prepare it again.")
-    there = {case.patient for case in prepared.cases}
-    prepared = prepared.without(patient for patient in plan.held_out if patient in there)
+    prepared = prepared.without_any_of(plan.held_out)
     labels = {name for case in prepared.cases for name in case.names.values() if case.source == "ct"}
     trained = plan.tasks.get("cross_patch")
     info = ModelInfo(

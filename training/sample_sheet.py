@@ -107,8 +107,7 @@ def main(
     """Draw a sheet of samples, and count what is drawn how often."""
     chosen = Plan.read(plan)
     prepared = Prepared.read(data)
-    there = {case.patient for case in prepared.cases}
-    resident = Resident.of(prepared.without(set(chosen.held_out) & there), torch.device("cpu"))
+    resident = Resident.of(prepared.without_any_of(chosen.held_out), torch.device("cpu"))
     sheet(resident, chosen, count, seed, pieces).savefig(output, dpi=110)
     for what, counted in shares(Drawing(resident, chosen.regions), resident, draws, seed).items():
         table = Table(what, "share")

@@ -67,8 +67,7 @@ def now(data: Path) -> dict[str, float]:
     """Seconds a patch of drawing, reading, a step of label maps, and a round of clicks of the loop."""
     plan = Plan.read("whole-body.yaml")
     prepared = Prepared.read(data)
-    there = {case.patient for case in prepared.cases}
-    resident = Resident.of(prepared.without(set(plan.held_out) & there), torch.device("cpu"))
+    resident = Resident.of(prepared.without_any_of(plan.held_out), torch.device("cpu"))
     with TemporaryDirectory() as folder:
         info = ModelInfo(plan.network, plan.window, plan.spacing)
         learner = Learner(plan, resident, Path(folder), info, World(0, 1, torch.device("cpu")))

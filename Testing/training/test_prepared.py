@@ -54,3 +54,7 @@ def test_another_file_is_refused(tmp_path):
     np.savez(tmp_path / "other.npz", content=np.zeros(3))
     with pytest.raises(VolumeError, match="no prepared data set"):
         Prepared.read(tmp_path / "other.npz")
+
+
+def test_held_out_patients_may_have_been_left_out_before():
+    assert [case.name for case in prepared().without_any_of(["first", "absent"]).cases] == ["second"]

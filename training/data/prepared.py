@@ -80,6 +80,10 @@ class Prepared:
             raise VolumeError(f"The prepared data have no patient {', '.join(unknown)}; correct the names.")
         return dataclasses.replace(self, cases=tuple(case for case in self.cases if case.patient not in excluded))
 
+    def without_any_of(self, patients: Iterable[str]) -> Prepared:
+        """The same without those of these patients who are there: the file may have been prepared without them."""
+        return self.without({case.patient for case in self.cases} & set(patients))
+
     def write(self, path: Path) -> None:
         """Write the file whole or not at all. Raises OutputError."""
         fields = ("name", "patient", "region", "source", "names", "licence")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import ModelInfo, save
+from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from training.curve import curve_writer
 from training.distributed import World
 from training.learning.label_maps import Prototypes
@@ -253,8 +253,6 @@ def _whole(state: dict[str, Any]) -> dict[str, Any]:
 
 def _average_of(path: Path, network: CTSAM3D) -> dict[str, Tensor]:
     """The averaged weights of a file, as they lie beside those of the network."""
-    from CTSAM3DLib.model.checkpoints import load
-
     own = network.state_dict()
     kept = load(path).network.state_dict()
     return {name: kept[name].to(tensor.device, tensor.dtype) for name, tensor in own.items()}
