@@ -25,12 +25,13 @@ from slicer.util import VTKObservationMixin
 
 # CTSAM3DLib is imported where it is used: Slicer imports this file at every start.
 if TYPE_CHECKING:
-    from CTSAM3DLib.clicks import Click
+    from CTSAM3DLib.clicks.click import Click
     from CTSAM3DLib.errors import CTSAM3DError
+    from CTSAM3DLib.interaction.prediction_worker import Backend
     from CTSAM3DLib.mrml.blocking import BlockingPredictor
     from CTSAM3DLib.mrml.segmenting import Written
-    from CTSAM3DLib.prediction import Backend
-    from CTSAM3DLib.result import Reach, Result
+    from CTSAM3DLib.segmentation.growth import Reach
+    from CTSAM3DLib.segmentation.result import Result
 
 
 class CTSAM3D(ScriptedLoadableModule):
@@ -143,7 +144,7 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
     ) -> Backend:
         """A model on this computer, which needs PyTorch, or one behind a server's address. Raises CTSAM3DError.
 
-        `model` is bundled, the user's (see `CTSAM3DLib.model_store`) or the server's; `weights` is a file instead.
+        `model` is bundled, the user's (`checkpoints.model_store`) or the server's; `weights` is a file instead.
         `key` and `caFile` are the server's, as `CTSAM3DLib.connect` takes them.
         """
         if server is not None:
@@ -151,7 +152,7 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
 
             return connect(server, key, caFile, model)
         from CTSAM3DLib import Segmenter
-        from CTSAM3DLib.model_store import ModelStore
+        from CTSAM3DLib.checkpoints.model_store import ModelStore
 
         if model is not None and weights is None:
             weights = str(ModelStore().find(model).path)
@@ -167,7 +168,7 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
 
     def click(self, segmentationNode, positionRAS: Sequence[float], positive: bool = True) -> Click:
         """A click at a position in world RAS, mm."""
-        from CTSAM3DLib.clicks import Click
+        from CTSAM3DLib.clicks.click import Click
         from CTSAM3DLib.mrml.frames import to_local
 
         return Click(to_local(positionRAS, segmentationNode), positive)
@@ -189,7 +190,7 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
 
         Columns: segment, r, a, s (or l, p, s), and perhaps sign.
         """
-        from CTSAM3DLib.batch import read_table
+        from CTSAM3DLib.clicks.tables import read_table
         from CTSAM3DLib.mrml.clicks import read_table_node, world_to_local
 
         if isinstance(table, (str, os.PathLike)):
@@ -314,17 +315,17 @@ class _BrightVoxels:
     """In the place of a segmenter: all bright voxels of the patch around the first click, on a grid of 1 mm."""
 
     def open(self, volume):
-        from CTSAM3DLib.grid import TileSampler
+        from CTSAM3DLib.segmentation.patch_grid import TileSampler
 
         self._source = TileSampler(volume, spacing=1.0)
         self._geometry = volume.geometry
         return self
 
     def segment(self, clicks, reach="structure", progress=None, cancel=None) -> Result:
-        from CTSAM3DLib.canvas import Canvas
-        from CTSAM3DLib.growth import Patch
-        from CTSAM3DLib.model_info import ModelInfo
-        from CTSAM3DLib.result import Result
+        from CTSAM3DLib.checkpoints.model_info import ModelInfo
+        from CTSAM3DLib.segmentation.canvas import Canvas
+        from CTSAM3DLib.segmentation.growth import Patch
+        from CTSAM3DLib.segmentation.result import Result
 
         x, y, z = (int(v) - 32 for v in self._source.grid.to_voxels(clicks[0].position))
         bright = self._source.patch((z, y, x)) > 0

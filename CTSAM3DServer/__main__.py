@@ -1,7 +1,6 @@
 """`python -m CTSAM3DServer` is `ctsam3d serve`."""
 
-import sys
+from CTSAM3DLib.run_command import run_command
+from CTSAM3DServer.cli import app
 
-from CTSAM3DLib.cli import app, run_command
-
-run_command(lambda: app(["serve", *sys.argv[1:]], prog_name="ctsam3d"))
+run_command(lambda: app(prog_name="ctsam3d serve"))

@@ -16,13 +16,13 @@ from starlette.exceptions import HTTPException
 
 from CTSAM3DLib import __version__
 from CTSAM3DLib.errors import CTSAM3DError, MemoryForecastError
-from CTSAM3DLib.protocol import MEDIA_TYPE, PROTOCOL
-from CTSAM3DServer.guard import Guard
+from CTSAM3DLib.remote.protocol import MEDIA_TYPE, PROTOCOL
+from CTSAM3DServer.admission import Guard
+from CTSAM3DServer.fair_scheduler import ClosedError
 from CTSAM3DServer.keys import Keys
 from CTSAM3DServer.metrics import Metrics
 from CTSAM3DServer.schemas import Health, ModelAnswer, Refusal, SegmentBody, ServerAnswer, VolumeBody
 from CTSAM3DServer.service import Service
-from CTSAM3DServer.turns import ClosedError
 from CTSAM3DServer.volumes import UnknownVolumeError
 
 VolumeId = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="The client's hash of the volume's content.")]

@@ -70,7 +70,7 @@ def serve(
 
     try:
         # These import torch, which would slow down --help and the handling of keys.
-        from CTSAM3DServer.child import serve_parent
+        from CTSAM3DServer.local_child import serve_parent
         from CTSAM3DServer.run import Server, load_models
     except ModuleNotFoundError as missing:
         raise CTSAM3DError(

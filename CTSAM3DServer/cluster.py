@@ -20,7 +20,7 @@ from ray.serve.schema import LoggingConfig
 from CTSAM3DServer.app import create_app
 from CTSAM3DServer.keys import KeyFile
 from CTSAM3DServer.metrics import Metrics
-from CTSAM3DServer.run import GRACE_S, MOST_CONNECTIONS, load_models
+from CTSAM3DServer.run import GRACE_S, MAX_CONNECTIONS, load_models
 from CTSAM3DServer.service import Service
 from CTSAM3DServer.settings import Settings
 
@@ -61,7 +61,7 @@ def application(settings: ClusterSettings) -> serve.Application:
             max_replicas=settings.most_replicas,
             target_ongoing_requests=WAITING_REQUESTS,
         ),
-        max_ongoing_requests=MOST_CONNECTIONS,  # the server's own limits hold before that one
+        max_ongoing_requests=MAX_CONNECTIONS,  # the server's own limits hold before that one
         request_router_config=RequestRouterConfig(request_router_class=ROUTER),
         graceful_shutdown_timeout_s=GRACE_S,
         logging_config=LoggingConfig(enable_access_log=False),  # it would write volume ids

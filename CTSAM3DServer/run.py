@@ -9,16 +9,16 @@ from pathlib import Path
 
 import uvicorn
 
-from CTSAM3DLib.model.checkpoints import TrainedModel
-from CTSAM3DLib.models import load_model
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
+from CTSAM3DLib.checkpoints.load_model import load_model
 from CTSAM3DServer.app import create_app
-from CTSAM3DServer.heads import TimedHeads
+from CTSAM3DServer.header_timeout import TimedHeads
 from CTSAM3DServer.keys import KeyFile, Keys
 from CTSAM3DServer.metrics import Metrics
 from CTSAM3DServer.service import Service
 from CTSAM3DServer.settings import Settings, SettingsError
 
-MOST_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 KEPT_ALIVE_S = 60
 """How long a connection is kept for the next click."""
 GRACE_S = 10
@@ -58,7 +58,7 @@ class Server:
             log_config=None,
             access_log=False,  # it would write volume ids; the guard writes a log of its own
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEPT_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
             http=TimedHeads,

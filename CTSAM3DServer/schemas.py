@@ -1,4 +1,4 @@
-"""The JSON that clients and the server exchange, with its bounds; the binary messages are `CTSAM3DLib.protocol`'s."""
+"""JSON messages between client and server, with their bounds; `CTSAM3DLib.remote.protocol` has the binary ones."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.protocol import MOST_CLICKS
-from CTSAM3DLib.result import Reach
-from CTSAM3DServer.volumes import LONGEST_AXIS
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.remote.protocol import MAX_CLICKS
+from CTSAM3DLib.segmentation.growth import Reach
+from CTSAM3DServer.volumes import MAX_AXIS
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e9, le=1e9)]
 Three = Annotated[list[Number], Field(min_length=3, max_length=3)]
 Lengths = Annotated[list[Annotated[float, Field(ge=1e-4, le=1e4)]], Field(min_length=3, max_length=3)]
 Cosines = Annotated[list[Annotated[float, Field(ge=-2, le=2)]], Field(min_length=9, max_length=9)]
-Axis = Annotated[int, Field(ge=1, le=LONGEST_AXIS)]
+Axis = Annotated[int, Field(ge=1, le=MAX_AXIS)]
 
 
 class _Strict(BaseModel):
@@ -54,7 +54,7 @@ class ClickBody(_Strict):
 class SegmentBody(_Strict):
     """Clicks to go on with."""
 
-    clicks: Annotated[list[ClickBody], Field(min_length=1, max_length=MOST_CLICKS, description="In their order.")]
+    clicks: Annotated[list[ClickBody], Field(min_length=1, max_length=MAX_CLICKS, description="In their order.")]
     reach: Reach = "structure"
     model: Annotated[str, Field(max_length=256, description="Name or hash of one of the server's models.")]
 

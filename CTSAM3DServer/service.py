@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from CTSAM3DLib.cache import Cache
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import ModelError
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.grid import TileIndex
-from CTSAM3DLib.model.checkpoints import TrainedModel
-from CTSAM3DLib.protocol import Answer, unpack_tiles
-from CTSAM3DLib.result import Reach
-from CTSAM3DLib.session import Session, State, Turn
-from CTSAM3DServer.turns import FairWorker
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.remote.protocol import Answer, unpack_tiles
+from CTSAM3DLib.segmentation.growth import Reach
+from CTSAM3DLib.segmentation.patch_grid import TileIndex
+from CTSAM3DLib.segmentation.session import Session, State, Turn
+from CTSAM3DServer.fair_scheduler import FairWorker
 from CTSAM3DServer.volumes import SMALL_THINGS, MissingTiles, ServedVolume, UploadedTiles, Volumes
 
-LONGEST_WAIT_S = 2.0
+MAX_WAIT_S = 2.0
 """After this time a request is answered with what there is, so that a client can tell a busy server from a dead one,
 and is free to cancel."""
 
@@ -108,7 +108,7 @@ class Service:
             self._running[key].task = asyncio.create_task(self._advance(key))
             self._running[key].task.add_done_callback(_know_error)
         running = self._running[key]
-        done, _ = await asyncio.wait({running.task}, timeout=LONGEST_WAIT_S)
+        done, _ = await asyncio.wait({running.task}, timeout=MAX_WAIT_S)
         return running.task.result() if done else await self._answer(running.work, ())
 
     async def _advance(self, key: WorkKey) -> bytes:

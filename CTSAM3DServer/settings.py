@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.protocol import DEFAULT_PORT
+from CTSAM3DLib.remote.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 
-LEAST_MEMORY = 256 * 2**20
+MIN_MEMORY = 256 * 2**20
 """Bytes that hold what one use of the network needs several times over."""
 
 
@@ -37,8 +37,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise SettingsError unless a server may start like this."""
-        if self.memory < LEAST_MEMORY:
-            raise SettingsError(f"The server needs at least {LEAST_MEMORY // 2**20} MiB of memory for its caches.")
+        if self.memory < MIN_MEMORY:
+            raise SettingsError(f"The server needs at least {MIN_MEMORY // 2**20} MiB of memory for its caches.")
         if self.keys_file is not None and not KeyFile(self.keys_file).entries:
             raise SettingsError(f"{self.keys_file} holds no key; make one with: ctsam3d serve keys add NAME.")
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.grid import AIR_HU, PATCH, ModelGrid, PatchSource, Start, TileIndex, tiles_under
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, PatchSource, Start, TileIndex, tiles_under
 
-LONGEST_AXIS = 4096
+MAX_AXIS = 4096
 """Voxels along an axis of a CT, and of the model grid over it."""
 LARGEST_GRID = 400_000_000
 """Voxels of a model grid: a tall patient in a wide field of view at 1.5 mm."""
@@ -53,8 +54,8 @@ class ServedVolume:
     def check(self) -> None:
         """Raise CTSAM3DError for a volume that no CT can be."""
         extent = np.ptp(self.geometry.corners(), axis=0)
-        if max(self.geometry.shape) > LONGEST_AXIS or not np.all(extent <= LONGEST_AXIS * self.spacing):
-            raise CTSAM3DError(f"The volume is larger than {LONGEST_AXIS} voxels along an axis; crop it.")
+        if max(self.geometry.shape) > MAX_AXIS or not np.all(extent <= MAX_AXIS * self.spacing):
+            raise CTSAM3DError(f"The volume is larger than {MAX_AXIS} voxels along an axis; crop it.")
         if math.prod(self.grid.shape) > LARGEST_GRID:
             raise CTSAM3DError("The volume is larger than any patient; crop it, or mend its header.")
         if np.abs(self.geometry.corners()).max() > 1e6:

@@ -11,12 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the stand-in network lies with the tests, which are not installed
 
 from CTSAM3DLib import Click, Segmenter, Volume  # noqa: E402
-from CTSAM3DLib.canvas import MASK  # noqa: E402
-from CTSAM3DLib.engine import Engine  # noqa: E402
-from CTSAM3DLib.grid import PATCH, TileSampler  # noqa: E402
-from CTSAM3DLib.session import Result  # noqa: E402
-from Testing.unit.threshold_network import threshold_model  # noqa: E402
-from training.phantoms import torso  # noqa: E402
+from CTSAM3DLib.execution.engine import Engine  # noqa: E402
+from CTSAM3DLib.segmentation.canvas import MASK  # noqa: E402
+from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler  # noqa: E402
+from CTSAM3DLib.segmentation.session import Result  # noqa: E402
+from Testing.support.threshold_network import threshold_model  # noqa: E402
+from training.phantoms.phantoms import torso  # noqa: E402
 
 STRUCTURE = "aorta"
 

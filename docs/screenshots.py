@@ -15,9 +15,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the host lies with the tests, which are not installed
 
-from CTSAM3DLib.volume import Volume  # noqa: E402
+from CTSAM3DLib.imaging.volume import Volume  # noqa: E402
 from Testing.host.host import Host, running  # noqa: E402
-from Testing.mrml.nodes import add_segmentation, add_volume, mask_of  # noqa: E402
+from Testing.support.mrml_nodes import add_segmentation, add_volume, mask_of  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 DATA = ROOT.parent / "shared" / "data"

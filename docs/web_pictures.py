@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page
 
+from CTSAM3DLib.phantom.torso import TorsoPhantom, torso
+from Testing.support.web_sample import desk_with, middle
 from Testing.web.desk import Desk
-from Testing.web.sample import desk_with, middle
-from training.torso import TorsoPhantom, torso
 
 IMAGES = Path(__file__).with_name("images")
 GIF_SIZE = (960, 540)

@@ -2,7 +2,8 @@
 
 RUN is the folder of `training.learn`. Its weights and the bundled ones are measured on the patients that the plan holds
 out, by the protocol of `training.evaluate`. They are taken where their mean Dice over heads, chests, abdomens and limbs
-at five clicks is higher and no region is worse by more than 0.01 (`training.adoption`). A stopped measurement goes on.
+at five clicks is higher and no region is worse by more than 0.01 (`training.evaluation.adoption`). A stopped
+measurement is resumed.
 
 Into RUN go `adopt.csv` (the lines), `adopt.md` (tables and verdict), `adopt.safetensors` (the weights as they were
 measured) and `adopted/` (weights with their card); the bundled folder gets the latter if they are better.
@@ -23,24 +24,24 @@ import torch
 import typer
 from rich.console import Console
 
-from CTSAM3DLib import bundled as bundled_package
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.checkpoints import bundled as bundled_package
+from CTSAM3DLib.checkpoints import checkpoint as checkpoints
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.model import checkpoints
-from CTSAM3DLib.model.checkpoints import TrainedModel
-from training.adoption import JUDGED_AT, Verdict, judge
-from training.body_regions import REGIONS, as_markdown, as_table, located, means, with_mean_of_regions
+from CTSAM3DLib.run_command import run_command
 from training.card import Facts, Used, write
+from training.config import RecipeError
+from training.data.datasets import CaseRecord, read_dataset
 from training.data.prepared import Prepared
-from training.datasets import CaseRecord, read_dataset
+from training.data.stream import data_hash
 from training.evaluate import Completed, Plan, chosen, complete, counts_of
-from training.history import History
+from training.evaluation.adoption import JUDGED_AT, Verdict, judge
+from training.evaluation.body_regions import REGIONS, as_markdown, as_table, located, means, with_mean_of_regions
+from training.evaluation.methods import BASELINES, MethodChoice, run_name
+from training.evaluation.results import take_over
+from training.learning.history import History
 from training.learning.plan import Plan as LearningPlan
-from training.methods import BASELINES, MethodChoice, run_name
-from training.recipe import RecipeError
-from training.results import take_over
-from training.stream import data_hash
 
 ATLAS_PREFIX = "atlas-"
 BUNDLED = Path(bundled_package.__file__).parent

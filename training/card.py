@@ -17,17 +17,17 @@ import pandas as pd
 import typer
 
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.checkpoints import checkpoint as checkpoints
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.model import checkpoints
-from CTSAM3DLib.model.checkpoints import TrainedModel
-from training import results as measured
+from CTSAM3DLib.run_command import run_command
 from training.anatomy import kind_of
-from training.body_regions import as_markdown, located, means, region_of, with_mean_of_regions
-from training.datasets import CaseRecord, read_dataset
-from training.methods import run_name
-from training.recipe import Recipe
-from training.stream import training_records
+from training.config import Recipe
+from training.data.datasets import CaseRecord, read_dataset
+from training.data.stream import training_records
+from training.evaluation import results as measured
+from training.evaluation.body_regions import as_markdown, located, means, region_of, with_mean_of_regions
+from training.evaluation.methods import run_name
 
 LICENCE = "Apache-2.0"
 SHOWN_CLICKS = (1, 3, 5, 7, 9)

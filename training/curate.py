@@ -4,8 +4,8 @@
     python -m training.curate review accept|reject|import ... --output FOLDER
     python -m training.curate agreement SOURCE --tissues rules --reference FOLDER
 
-SOURCE is a data set in any layout of `training.datasets`. A stopped run goes on where it was: a case is done when its
-record in FOLDER/cases is there, which is written last. Cases that cannot be used are listed in FOLDER/quarantine.csv.
+SOURCE is a data set in any layout of `training.data.datasets`. A stopped run is resumed: a case is done when its record
+in FOLDER/cases is there, which is written last. Cases that cannot be used are listed in FOLDER/quarantine.csv.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
+from CTSAM3DLib.run_command import run_command
 from training.curation.agreement import agreement_table
 from training.curation.audit import AuditLog, Decision
 from training.curation.case import curate_case
@@ -32,10 +32,10 @@ from training.curation.folder import CuratedFolder, KeptOut
 from training.curation.report import write_report
 from training.curation.review import adopt_decisions, decide, import_corrected, write_dataset, write_queue
 from training.curation.tissues import CHOICES, provider_for
-from training.datasets import CaseRecord, read_dataset
-from training.fan_out import fan_out
+from training.data.datasets import CaseRecord, read_dataset
+from training.parallel import fan_out
 
-Source = Annotated[Path, typer.Argument(help="A data set in any layout of training.datasets.")]
+Source = Annotated[Path, typer.Argument(help="A data set in any layout of training.data.datasets.")]
 Output = Annotated[Path, typer.Option(help="The curated folder.")]
 Reviewer = Annotated[str, typer.Option(help="Who decides, for the audit log.", default_factory=getpass.getuser)]
 Cases = Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")]

@@ -1,10 +1,10 @@
 """Measure methods as a user would meet them: simulated clicks, whole structures, on the CT's own grid.
 
 `python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
-a data set and writes a long CSV (`training.results` names its columns), by the protocol of `training.protocol`. Empty
-structures and those of fewer than `--fewest-voxels` are left out, and their number is told at the end; so are those
-that an automatic method does not know. `--quick N` asks for N structures of a case (`training.selection`), and
-`--by region` prints the means by region as well (`training.body_regions`).
+a data set and writes a long CSV (`evaluation/results.py` names its columns), by the protocol of
+`evaluation/click_protocol.py`. Empty structures and those of fewer than `--fewest-voxels` are left out, and their
+number is reported at the end; so are those that an automatic method does not know. `--quick N` asks for N structures of
+a case (`evaluation/selection.py`), and `--by region` prints the means by region as well (`evaluation/body_regions.py`).
 
 A case is added to the CSV whole or not at all, and what is in the CSV is not run again: a killed run loses one case
 in each process. Cases run in parallel on this computer (`--jobs`) or on a Dask cluster (`--scheduler`); the lines are
@@ -29,20 +29,21 @@ from rich.console import Console
 from rich.progress import track
 
 from CTSAM3DLib.atomic import check_output
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.clicks.simulation import Clickable
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.session import Reach
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.run_command import run_command
+from CTSAM3DLib.segmentation.session import Reach
 from training.anatomy import group_of
-from training.body_regions import BY, as_table, located, means
-from training.comparisons.comparison import SystemSettings
-from training.comparisons.prompting import Prompted
-from training.datasets import CaseRecord, read_dataset
-from training.fan_out import fan_out
-from training.methods import METHODS, Answer, Method, MethodChoice, Opened
-from training.protocol import click_rng, click_through
-from training.results import Failure, Row, append, note_failures, picture, read, summary
-from training.selection import spread
+from training.data.datasets import CaseRecord, read_dataset
+from training.evaluation.body_regions import BY, as_table, located, means
+from training.evaluation.click_protocol import click_rng, click_through
+from training.evaluation.comparisons.comparison import SystemSettings
+from training.evaluation.comparisons.prompting import Prompted
+from training.evaluation.methods import METHODS, Answer, Method, MethodChoice
+from training.evaluation.results import Failure, Row, append, note_failures, picture, read, summary
+from training.evaluation.selection import spread
+from training.parallel import fan_out
 
 _logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Plan:
     seeds: int = 1
     fewest_voxels: int = 100
     at_most: int | None = None
-    """Structures of a case, chosen by `training.selection`; all by default."""
+    """Structures of a case, chosen by `training.evaluation.selection`; all by default."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
     if plan.at_most is not None:
         asked = spread(record.case, asked, plan.at_most)
         large = [found for found in large if found[2] in asked]
-    opened: Opened[Answer] | None = None
+    opened: Clickable[Answer] | None = None
     mm3 = float(np.prod(ct.geometry.spacing))
     rows: list[Row] = []
     unknown: list[str] = []

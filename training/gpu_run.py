@@ -19,11 +19,11 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from CTSAM3DLib.model.checkpoints import load
-from CTSAM3DLib.models import load_model
-from training import gpu_checks
-from training.distributed import World
+from CTSAM3DLib.checkpoints.checkpoint import load
+from CTSAM3DLib.checkpoints.load_model import load_model
 from training.learn import begun
+from training.learning import gpu_checks
+from training.learning.distributed import World
 
 BENCHMARK_S = 45.0
 """Kept for the benchmarks, of a run of several minutes."""

@@ -14,13 +14,13 @@ from typing import Annotated
 
 import typer
 
-from CTSAM3DLib.model.checkpoints import ModelInfo
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo
+from training.config import RecipeError
 from training.data.prepared import Prepared
-from training.distributed import World
+from training.learning.distributed import World
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.learning.resident import Resident
-from training.recipe import RecipeError
 
 
 def begun(plan_file: Path, data: Path, run: Path, world: World, start_from: Path | None) -> Learner:

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.ndimage import binary_dilation
 
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.run_command import run_command
 from training.data.atlas_patients import atlas_cases
+from training.data.datasets import CaseRecord, read_dataset
 from training.data.kind_hu import kind_hu
 from training.data.prepared import STEP_HU, Prepared, PreparedCase, quantised
-from training.datasets import CaseRecord, read_dataset
+from training.data.real_volumes import AIR, RealVolume, prepare
 from training.learning.plan import Plan
-from training.phantoms import anatomy_like, torso
-from training.real_volumes import AIR, RealVolume, prepare
+from training.phantoms.phantoms import anatomy_like, torso
 
 TORSO_SHARE = 0.4
 """Of the synthetic scenes; the others are shapes without a name."""
@@ -62,7 +62,7 @@ def prepared_cases(
 def synthetic_scenes(
     count: int, spacing: float, window: tuple[float, float], step_hu: int = STEP_HU
 ) -> Iterator[PreparedCase]:
-    """Scenes of `training.phantoms`, numbered from 0; the same number is always the same scene."""
+    """Scenes of `training.phantoms.phantoms`, numbered from 0; the same number is always the same scene."""
     for number in range(count):
         rng = np.random.default_rng([7, number])
         if rng.random() < TORSO_SHARE:
@@ -96,7 +96,7 @@ def _with_even_air(ct: NDArray[np.int16], spacing: float) -> NDArray[np.int16]:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="A folder of CTs in a layout of training.datasets.")],
+    data: Annotated[Path, typer.Argument(help="A folder of CTs in a layout of training.data.datasets.")],
     output: Annotated[Path, typer.Argument(help="The file to write, .npz.")],
     cache: Annotated[Path | None, typer.Option(help="Where volumes on the grid are kept; default beside OUT.")] = None,
     spacing: Annotated[float, typer.Option(help="Voxel of the model's grid, mm.")] = 3.0,

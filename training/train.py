@@ -2,7 +2,7 @@
 
 The same command goes on with a run that was stopped. The run folder keeps `state.pt` (all that is needed to go on),
 `curve.csv` (one line a round), `samples.png` (what the network answers) and at the end `model.safetensors` with the
-averaged weights and `curve.png`. Under `torchrun` several processes share the work (`training.distributed`).
+averaged weights and `curve.png`. Under `torchrun` several processes share the work (`training.learning.distributed`).
 
 Every micro-batch is drawn by a generator of its own, seeded by the recipe's seed, the step and its number. So a resumed
 run meets the very samples of one that was never stopped, however many processes either has.
@@ -30,19 +30,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from CTSAM3DLib.model.decoder import PromptDecoder
-from training.curve import curve_writer
-from training.distributed import World
-from training.muon import optimisers
-from training.recipe import Recipe
-from training.rounds import Batch, RoundResult, play_round
-from training.run_pictures import draw_curve, draw_samples
-from training.samples import Sample
-from training.stream import data_hash, training_records, training_stream
+from CTSAM3DLib.run_command import run_command
+from training.config import Recipe
+from training.data.samples import Sample
+from training.data.stream import data_hash, training_records, training_stream
+from training.learning.algorithm1 import Batch, RoundResult, play_round
+from training.learning.curve import curve_writer
+from training.learning.distributed import World
+from training.learning.muon import optimisers
+from training.learning.run_pictures import draw_curve, draw_samples
 
 CURVE_COLUMNS = ("step", "round", "loss", "dice", "heat_map_error", "learning_rate", "seconds")
 SMOKE: dict[str, Any] = {
@@ -55,7 +55,7 @@ SMOKE: dict[str, Any] = {
 }
 
 Draw = Callable[[np.random.Generator, int], Sample]
-"""Draws one pair of patches for a step; see `training.stream`."""
+"""Draws one pair of patches for a step; see `training.data.stream`."""
 
 
 class TrainingError(CTSAM3DError):
@@ -238,7 +238,7 @@ def _means(results: list[RoundResult]) -> list[float]:
 
 def main(
     config: Annotated[Path, typer.Option(help="A recipe: a YAML file, or one of training/recipes by its name.")],
-    data: Annotated[Path | None, typer.Option(help="A folder of CTs in a layout of training.datasets.")] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder of CTs in a layout of training.data.datasets.")] = None,
     output: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Where prepared volumes are kept; default OUTPUT/cache.")] = None,
     start_from: Annotated[Path | None, typer.Option(help="Trained weights to begin a new run with.")] = None,

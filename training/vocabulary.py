@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 
 from training.anatomy import TABLE, canonical
-from training.case_notes import CaseNotes, atlas_notes
+from training.data.case_notes import CaseNotes, atlas_notes
 
 BACKGROUND = "background"
 VALUES = 256

@@ -16,11 +16,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from CTSAM3DLib.clicks import Click
-    from CTSAM3DLib.remote import connect
-    from CTSAM3DLib.result import Result
-    from CTSAM3DLib.session import Segmenter, Session
-    from CTSAM3DLib.volume import Volume
+    from CTSAM3DLib.clicks.click import Click
+    from CTSAM3DLib.imaging.volume import Volume
+    from CTSAM3DLib.remote.remote_segmenter import connect
+    from CTSAM3DLib.segmentation.result import Result
+    from CTSAM3DLib.segmentation.session import Segmenter, Session
 
 # Threads of PyTorch that wait for one another shall sleep. By default they spin, which makes a click many times slower
 # as soon as other programs want the processor (docs/speed.md). Read when PyTorch is loaded; whoever has set it decides.
@@ -32,12 +32,12 @@ __version__ = "0.1.0"
 __all__ = ["Click", "Result", "Segmenter", "Session", "Volume", "connect"]
 
 _HOME = {
-    "Click": "clicks",
-    "Result": "result",
-    "Segmenter": "session",
-    "Session": "session",
-    "Volume": "volume",
-    "connect": "remote",
+    "Click": "clicks.click",
+    "Result": "segmentation.result",
+    "Segmenter": "segmentation.session",
+    "Session": "segmentation.session",
+    "Volume": "imaging.volume",
+    "connect": "remote.remote_segmenter",
 }
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from slicer.i18n import tr as _
 
+from CTSAM3DLib.checkpoints.model_store import ModelStore
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.model_store import ModelStore
-from CTSAM3DLib.prediction import Backend
+from CTSAM3DLib.interaction.prediction_worker import Backend
 from CTSAM3DWidgets.Consent import ensureConsent
 from CTSAM3DWidgets.Requirements import Requirements
 from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
@@ -46,7 +46,7 @@ class ServerBackend:
 
     def load(self) -> Backend:
         """Connect; runs on the prediction's thread. Raises CTSAM3DError."""
-        from CTSAM3DLib.remote import connect
+        from CTSAM3DLib.remote.remote_segmenter import connect
 
         return connect(self.address, key=self.key or None, ca_file=self.caFile or None, model=self.model or None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import slicer
 from slicer.i18n import tr as _
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.mrml.clicks import read_labelled_points, read_table_node
 from CTSAM3DLib.mrml.predictor import Failed, Target, Written

@@ -5,8 +5,8 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from CTSAM3DLib.checkpoints.model_store import ModelStore
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.model_store import ModelStore
 from CTSAM3DWidgets.BackgroundTask import BackgroundTask
 from CTSAM3DWidgets.FormWidgets import button, label, row, section
 from CTSAM3DWidgets.Requirements import Requirements

@@ -8,8 +8,8 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
+from CTSAM3DLib.checkpoints.model_store import ModelStore, StoredModel
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
-from CTSAM3DLib.model_store import ModelStore, StoredModel
 from CTSAM3DWidgets.BackgroundTask import BackgroundTask
 from CTSAM3DWidgets.FormWidgets import busyRow, button, label, lineEdit, row, say, section
 

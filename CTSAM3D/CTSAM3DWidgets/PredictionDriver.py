@@ -11,11 +11,11 @@ from typing import Protocol
 
 import qt
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.interaction.prediction_worker import Backend, PredictionWorker
 from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import SegmentWriter
-from CTSAM3DLib.prediction import Backend, PredictionWorker
-from CTSAM3DLib.result import Reach
+from CTSAM3DLib.segmentation.growth import Reach
 from CTSAM3DWidgets.BackgroundTask import THREADS_TURN_S
 
 POLL_MS = 10

@@ -26,7 +26,7 @@ from CTSAM3DWidgets.Requirements import Requirements
 from CTSAM3DWidgets.Settings import Server, Settings
 
 if TYPE_CHECKING:  # it needs a package that a fresh Slicer does not have
-    from CTSAM3DLib.remote import ServerInfo
+    from CTSAM3DLib.remote.remote_segmenter import ServerInfo
 
 NEW_SERVER = ""
 _KEPT_ON_FAILURE = (Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.LOST, Problem.BUSY, Problem.PROXY)
@@ -101,8 +101,8 @@ class ServersSection:
         """Ask the server what it is, and keep it if it is one."""
         try:
             self._requirements.ensure(forServers=True)
-            from CTSAM3DLib.connection import complete_address
-            from CTSAM3DLib.remote import test_connection
+            from CTSAM3DLib.remote.connection import complete_address
+            from CTSAM3DLib.remote.remote_segmenter import test_connection
 
             address = complete_address(self.addressEdit.text)
         except CTSAM3DError as error:

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from CTSAM3DLib.prediction import Backend
+from CTSAM3DLib.interaction.prediction_worker import Backend
 
 if TYPE_CHECKING:  # it needs packages that a fresh Slicer does not have
-    from CTSAM3DLib.local_process import LocalServer
+    from CTSAM3DLib.remote.local_server import LocalServer
 
 KEPT_MESSAGES = 20
 
@@ -56,7 +56,7 @@ class ThisComputer:
 
 
 def _localServer(weights: str) -> LocalServer:
-    from CTSAM3DLib.local_process import LocalServer
+    from CTSAM3DLib.remote.local_server import LocalServer
 
     # In Slicer, sys.executable may be the application; PythonSlicer is its interpreter.
     return LocalServer(shutil.which("PythonSlicer") or sys.executable, [weights])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from slicer.i18n import tr as _
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError, VolumeError
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, set_pending_clicks
 from CTSAM3DLib.mrml.frames import to_local

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.clicks import clicks_of
 from CTSAM3DLib.mrml.labelmaps import segment_mask

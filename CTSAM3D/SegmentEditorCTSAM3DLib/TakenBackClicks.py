@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 
 SegmentKey = tuple[str, str]
 """ID of the segmentation node, ID of the segment."""

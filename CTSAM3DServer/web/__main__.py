@@ -12,13 +12,13 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from trame.app import get_server
 
-from CTSAM3DServer.web.backends import Backends, Front
-from CTSAM3DServer.web.files import Files
-from CTSAM3DServer.web.page import build_page
-from CTSAM3DServer.web.scene import Scene
-from CTSAM3DServer.web.start import DOOR_HEADER, Start
-from CTSAM3DServer.web.views import decorate_slices, decorate_surfaces, tell_pointer
-from CTSAM3DServer.web.workspace import Workspace
+from CTSAM3DServer.web.handover import DOOR_HEADER, Start
+from CTSAM3DServer.web.page.file_menu import Files
+from CTSAM3DServer.web.page.page import build_page
+from CTSAM3DServer.web.scene.scene import Scene
+from CTSAM3DServer.web.scene.views import decorate_slices, decorate_surfaces, tell_pointer
+from CTSAM3DServer.web.workspace.backends import Backends, Front
+from CTSAM3DServer.web.workspace.workspace import Workspace
 
 
 def main() -> None:

@@ -21,15 +21,15 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.local_process import LocalServer
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from CTSAM3DLib.prediction import PredictionWorker
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.remote.local_server import LocalServer
 from Testing.benchmarks.interaction import CHEST
-from Testing.mrml.nodes import add_segmentation, add_volume
-from Testing.mrml.scenes import scene_of_slicer
+from Testing.support.mrml_nodes import add_segmentation, add_volume
+from Testing.support.mrml_scenes import scene_of_slicer
 
 PACES_MS = ((50, 5), (20, 10), (10, 20), (5, 30), (0, 1000))
 """How long the loop holds the lock, and how long a poll gives it away at most; the last is no event loop at all."""

@@ -27,8 +27,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from CTSAM3DLib.clicks import Click, parse_click
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.clicks.click import Click, parse_click
+from CTSAM3DLib.imaging.volume import Volume
 
 CHEST = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "chest-lidc-0314.nii.gz"
 SIZE, SPACING = (512, 512, 275), (0.78, 0.78, 1.0)
@@ -74,7 +74,7 @@ def main(
         torch.set_num_threads(threads)
     waits.append(Wait("import PyTorch and the library", None, seconds))
 
-    from CTSAM3DLib.session import Segmenter
+    from CTSAM3DLib.segmentation.session import Segmenter
 
     seconds, segmenter = _timed(lambda: Segmenter.load(model, weights, device))
     engine = segmenter.engine
@@ -105,7 +105,7 @@ def main(
 
 def write_torso(path: Path) -> Path:
     """Write a synthetic torso of the default chest's size, without compression, and return its path."""
-    from training.torso import torso
+    from CTSAM3DLib.phantom.torso import torso
 
     coarse = torso().ct
     image = sitk.GetImageFromArray(coarse.array)
@@ -182,9 +182,9 @@ def _answer(session, clicks: list[Click], reach: str):
 
 def _growth_apart(engine, volume: Volume) -> Wait:
     """What one patch of growth costs whether or not this model's mask grew: sample, encode, propose, decode."""
-    from CTSAM3DLib.grid import PATCH, TileSampler
-    from CTSAM3DLib.growth import DIRECTIONS, STRIDE
-    from CTSAM3DLib.prompts import click_maps
+    from CTSAM3DLib.segmentation.growth import DIRECTIONS, STRIDE
+    from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+    from CTSAM3DLib.segmentation.prompt_maps import click_maps
 
     source = TileSampler(volume, engine.model.info.spacing)
     middle = np.array(source.grid.shape) // 2 - PATCH // 2
@@ -214,7 +214,7 @@ def _timed(work: Callable):
 def _import_torch():
     import torch
 
-    import CTSAM3DLib.session  # noqa: F401
+    import CTSAM3DLib.segmentation.session  # noqa: F401
 
     return torch
 

@@ -20,16 +20,16 @@ import numpy as np
 import torch
 import typer
 
-from CTSAM3DLib.model.checkpoints import ModelInfo
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo
+from training.config import Recipe
 from training.data.prepared import Prepared
-from training.distributed import World
+from training.data.stream import training_stream
+from training.learning.algorithm1 import Batch, play_round
+from training.learning.distributed import World
 from training.learning.learner import Learner
 from training.learning.plan import Plan
 from training.learning.resident import Resident
 from training.learning.samples import read
-from training.recipe import Recipe
-from training.rounds import Batch, play_round
-from training.stream import training_stream
 
 REPEATS = 3
 PAIRS = 4

@@ -22,16 +22,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.grid import PATCH, TileSampler
-from CTSAM3DLib.model_info import ModelInfo
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from CTSAM3DLib.prediction import PredictionWorker
-from CTSAM3DLib.session import Session
-from CTSAM3DLib.volume import Volume
-from Testing.mrml.nodes import add_segmentation, add_volume
-from Testing.mrml.scenes import scene_of_slicer
+from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+from CTSAM3DLib.segmentation.session import Session
+from Testing.support.mrml_nodes import add_segmentation, add_volume
+from Testing.support.mrml_scenes import scene_of_slicer
 
 SIZE, SPACING = (512, 512, 275), (0.78, 0.78, 1.0)
 MARK_MS = 50
@@ -71,7 +71,7 @@ class BallNetwork:
     def decode(self, features: list, prompts: list) -> list[tuple[np.ndarray, float]]:
         return [(self._ball, 1.0) for _ in prompts]
 
-    def expect(self, prompts: Callable[[], np.ndarray]) -> None:
+    def prefetch(self, prompts: Callable[[], np.ndarray]) -> None:
         pass
 
     def open(self, volume: Volume) -> Session:

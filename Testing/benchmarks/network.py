@@ -31,16 +31,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.engine import Engine
-from CTSAM3DLib.growth import STRIDE
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel, load
+from CTSAM3DLib.checkpoints.load_model import load_model
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import TrainedModel, load
-from CTSAM3DLib.model_info import ModelInfo
-from CTSAM3DLib.models import load_model
-from CTSAM3DLib.result import Result
-from CTSAM3DLib.session import Segmenter, Session
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.segmentation.growth import STRIDE
+from CTSAM3DLib.segmentation.result import Result
+from CTSAM3DLib.segmentation.session import Segmenter, Session
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIVER = 5
@@ -122,7 +122,7 @@ def liver() -> tuple[Volume, list[Click]]:
         volume = Volume.read(DATA / "ct" / "torso-3mm.nii.gz")
         labels = Volume.read(DATA / "label" / "torso-3mm.nii.gz").array
     else:
-        from training.torso import torso
+        from CTSAM3DLib.phantom.torso import torso
 
         phantom = torso()
         volume, labels = phantom.ct, phantom.labels
@@ -185,7 +185,7 @@ def after(known: Decode, asked: Decode, expected: np.ndarray | None = None) -> Q
     def before(engine: Engine) -> None:
         engine.decode(*known)
         if expected is not None:
-            engine.expect(lambda: expected)
+            engine.prefetch(lambda: expected)
             time.sleep(PAUSE_S)
 
     return Question(lambda engine: engine.decode(*asked), before)
@@ -201,7 +201,7 @@ class Recorder:
         self.expected: list[np.ndarray] = []
         self._engine = engine
 
-    def expect(self, prompts):
+    def prefetch(self, prompts):
         self.expected.append(prompts())
 
     def decode(self, features, prompts):

@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.result import Reach
-from Testing.benchmarks.server_process import ServerProcess
+from CTSAM3DLib.segmentation.growth import Reach
 from Testing.benchmarks.server_visits import click_lists, volumes
+from Testing.support.server_process import ServerProcess
 
 MEMORY_MIB = 256
 USERS = 4
 SAMPLES = 20
-MOST_RISE = 0.01
+MAX_RISE = 0.01
 
 
 @dataclass
@@ -63,7 +63,7 @@ def main(
     late = samples[len(samples) // 2 :]
     counts, resident = [sample.clicks for sample in late], [sample.resident_mib for sample in late]
     rise = float(np.polyfit(counts, resident, 1)[0]) * (counts[-1] - counts[0]) / resident[0]
-    flat = rise < MOST_RISE
+    flat = rise < MAX_RISE
     if as_json:
         typer.echo(json.dumps({"samples": [asdict(sample) for sample in samples], "rise": rise}))
         raise typer.Exit(int(not flat))

@@ -19,10 +19,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from CTSAM3DLib.session import Segmenter
+from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.benchmarks.server_load import click_at_once, wrong_masks
 from Testing.benchmarks.server_visits import volumes
-from Testing.server.ray_cluster import RayCluster
+from Testing.support.ray_cluster import RayCluster
 
 
 @dataclass

@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from Testing.benchmarks.interaction import CHEST, clicks_around_centre
-from Testing.benchmarks.server_process import ServerProcess
 from Testing.benchmarks.slow_link import SlowLink
+from Testing.support.server_process import ServerProcess
 
-MOST_SENT_MB = 2.0
+MAX_SENT_MB = 2.0
 FIRST_MASK_S = 3.0
 
 
@@ -69,7 +69,7 @@ def main(
     console.print(table)
     slow = found[-1]
     console.print(
-        f"marks: at most {MOST_SENT_MB:g} MB sent: {_kept(slow.sent_mb <= MOST_SENT_MB)}; "
+        f"marks: at most {MAX_SENT_MB:g} MB sent: {_kept(slow.sent_mb <= MAX_SENT_MB)}; "
         f"first mask over the slow link within {FIRST_MASK_S:g} s: {_kept(slow.first_mask_s <= FIRST_MASK_S)}; "
         f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     )

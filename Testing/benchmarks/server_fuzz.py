@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from CTSAM3DLib import connect
-from Testing.benchmarks.server_process import ServerProcess
 from Testing.benchmarks.server_visits import visits, volumes
-from Testing.server.fuzz import ID, Fuzzer, complaint, send
+from Testing.support.fuzz import ID, Fuzzer, complaint, send
+from Testing.support.server_process import ServerProcess
 
 MEMORY_MIB = 256
 SAMPLE = 250

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.benchmarks.server_visits import click_lists
 
 WATCH_S = 0.5

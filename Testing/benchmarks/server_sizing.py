@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.volume import Volume
-from Testing.benchmarks.server_process import MIB, ServerProcess
+from CTSAM3DLib.imaging.volume import Volume
 from Testing.benchmarks.server_visits import DATA, click_lists, volumes
+from Testing.support.server_process import MIB, ServerProcess
 
 CLICKS = (1, 10, 30)
 NAMES = ("openkbp-*", "torso-3mm", "abdomen-crlm-1004", "chest-lidc-0314")

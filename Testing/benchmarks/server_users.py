@@ -18,11 +18,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.benchmarks.server_load import click_at_once, wrong_masks
-from Testing.benchmarks.server_process import ServerProcess
 from Testing.benchmarks.server_visits import volumes
+from Testing.support.server_process import ServerProcess
 
 MEMORY_MIB = 512
 ALONE_S = 30

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct"
 CLICKS_A_VISIT = 3
@@ -21,7 +21,7 @@ def volumes(count: int) -> list[Volume]:
     heads = sorted(DATA.glob("openkbp-*.nii.gz"))[:count]
     if len(heads) == count:
         return [Volume.read(path) for path in heads]
-    from training.torso import torso
+    from CTSAM3DLib.phantom.torso import torso
 
     ct = torso().ct
     noises = (np.random.default_rng(seed).normal(0, 10, ct.array.shape).astype(np.int16) for seed in range(count))

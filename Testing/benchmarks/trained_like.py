@@ -18,12 +18,13 @@ import torch.nn.functional as F  # noqa: N812
 import typer
 from scipy import ndimage
 
-from CTSAM3DLib.grid import PAPER_SPACING, PATCH, TileSampler
+from CTSAM3DLib.checkpoints.checkpoint import save
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
+from CTSAM3DLib.imaging.resampling import PAPER_SPACING
+from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import save
-from CTSAM3DLib.model_info import ModelInfo
-from CTSAM3DLib.prompts import click_maps
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.benchmarks.network import DATA
 
 ORGANS = (1, 2, 3, 5, 6)

@@ -17,10 +17,10 @@ import typer
 from rich.console import Console
 from torch.utils.flop_counter import FlopCounterMode
 
-from CTSAM3DLib.cli import run_command
-from training.recipe import Recipe
-from training.rounds import Batch, play_round
-from training.stream import training_stream
+from CTSAM3DLib.run_command import run_command
+from training.config import Recipe
+from training.data.stream import training_stream
+from training.learning.algorithm1 import Batch, play_round
 
 
 def main(

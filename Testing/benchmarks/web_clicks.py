@@ -16,8 +16,8 @@ import statistics
 from rich.console import Console
 from rich.table import Table
 
-from Testing.web.sample import desk_with, from_the_middle, position
-from training.torso import torso
+from CTSAM3DLib.phantom.torso import torso
+from Testing.support.web_sample import desk_with, from_the_middle, position
 
 FIRST_S, WHOLE_S = 0.5, 3.0
 STRUCTURES = ("liver", "kidney_left", "spleen", "aorta", "vertebrae_L1")

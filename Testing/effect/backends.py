@@ -30,9 +30,9 @@ class ThresholdChoice:
 @functools.cache
 def _segmenter():
     """One for all tests: making an engine takes longer than most of them."""
-    from CTSAM3DLib.engine import Engine
-    from CTSAM3DLib.session import Segmenter
-    from Testing.unit.threshold_network import threshold_model
+    from CTSAM3DLib.execution.engine import Engine
+    from CTSAM3DLib.segmentation.session import Segmenter
+    from Testing.support.threshold_network import threshold_model
 
     return Segmenter(Engine(threshold_model(), "cpu"))
 

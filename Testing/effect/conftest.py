@@ -41,7 +41,7 @@ class Workplace:
         self.host.process_events(0.05)
 
     def mask(self, segment_id=None):
-        from Testing.mrml.nodes import mask_of
+        from Testing.support.mrml_nodes import mask_of
 
         return mask_of(self.segmentation, segment_id or self.segmentID, self.volume)
 
@@ -76,8 +76,8 @@ class Workplace:
 @pytest.fixture(scope="session", autouse=True)
 def imported():
     """Everything heavy is imported once and taken out of the garbage collections that follow every test."""
-    import CTSAM3DLib.session  # noqa: F401
-    import Testing.unit.threshold_network  # noqa: F401
+    import CTSAM3DLib.segmentation.session  # noqa: F401
+    import Testing.support.threshold_network  # noqa: F401
 
     gc.collect()
     gc.freeze()
@@ -98,7 +98,7 @@ def registered(slicer_host):  # noqa: F811
 
 @pytest.fixture
 def workplace(registered):
-    from Testing.mrml.nodes import add_segmentation, add_volume, bright_boxes
+    from Testing.support.mrml_nodes import add_segmentation, add_volume, bright_boxes
 
     volume = add_volume(registered.scene, bright_boxes())
     segmentation, (segment_id,) = add_segmentation(registered.scene, volume, "box")

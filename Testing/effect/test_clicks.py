@@ -62,7 +62,7 @@ def test_a_press_on_a_point_is_the_start_of_a_drag(workplace):
 
 
 def test_only_negative_clicks_empty_nothing(workplace):
-    from Testing.mrml.nodes import bright_boxes
+    from Testing.support.mrml_nodes import bright_boxes
 
     painted = (bright_boxes() > 0).astype(np.uint8)
     import slicer
@@ -276,7 +276,7 @@ def test_a_new_segment_whose_backend_is_not_wanted_yet_keeps_its_click_and_says_
 
 
 def test_points_move_with_the_segmentation(workplace):
-    from Testing.mrml.nodes import add_linear_transform
+    from Testing.support.mrml_nodes import add_linear_transform
 
     workplace.click(INSIDE)
     workplace.settle()

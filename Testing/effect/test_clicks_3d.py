@@ -48,7 +48,7 @@ def test_a_drag_turns_the_scene_and_is_no_click(surface):
 
 
 def test_the_surface_of_another_segmentation_is_left_alone(surface):
-    from Testing.mrml.nodes import add_segmentation
+    from Testing.support.mrml_nodes import add_segmentation
 
     other, _ = add_segmentation(surface.host.scene, surface.volume, "other")
     surface.editor.setSegmentationNode(other)

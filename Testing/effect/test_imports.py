@@ -71,5 +71,5 @@ def test_a_server_needs_one_small_package_here(slicer_host, monkeypatch):
     monkeypatch.setattr(slicer.packaging, "pip_check", lambda requirement: False)
     (needed,) = Requirements().missing(forServers=True)
     assert needed.startswith(SERVER_PACKAGES[0])
-    loaded = run(without(NOT_IN_SLICER - set(SERVER_PACKAGES)) + "import CTSAM3DLib.remote")
+    loaded = run(without(NOT_IN_SLICER - set(SERVER_PACKAGES)) + "import CTSAM3DLib.remote.remote_segmenter")
     assert loaded.returncode == 0, loaded.stderr[-2000:]

@@ -86,7 +86,7 @@ def test_the_reach_reaches_the_backend(workplace):
     workplace.settle()
     import vtk
 
-    from CTSAM3DLib import provenance
+    from CTSAM3DLib.output import provenance
 
     reach = vtk.reference("")
     assert workplace.segment.GetTag("CTSAM3D.Reach", reach)

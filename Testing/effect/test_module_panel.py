@@ -32,7 +32,7 @@ def wait(slicer_host, section, seconds=60):
 @pytest.fixture(scope="module")
 def real_server():
     """A CT-SAM3D server in a process of its own: its address and a key."""
-    from CTSAM3DLib.local_process import LocalServer
+    from CTSAM3DLib.remote.local_server import LocalServer
 
     with LocalServer() as server:
         yield server.endpoint()
@@ -328,7 +328,7 @@ def test_the_local_server_can_be_stopped_while_it_starts(slicer_host, panel):
 def batch(slicer_host, panel):
     """The batch section with a CT, and the quick network in the place of the chosen backend."""
     from Testing.effect.backends import ThresholdChoice
-    from Testing.mrml.nodes import add_volume, bright_boxes
+    from Testing.support.mrml_nodes import add_volume, bright_boxes
 
     volume = add_volume(slicer_host.scene, bright_boxes())
     choice = ThresholdChoice()
@@ -353,7 +353,7 @@ def run(slicer_host, batch):
 
 def test_a_list_of_labelled_points_becomes_segments(slicer_host, batch):
     from Testing.effect.places import EDGE, INSIDE, OTHER_BOX
-    from Testing.mrml.nodes import mask_of
+    from Testing.support.mrml_nodes import mask_of
 
     points = slicer_host.scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "organs")
     for label, place in (("first", INSIDE), ("-first", EDGE), ("second", OTHER_BOX)):

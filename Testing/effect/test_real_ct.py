@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from Testing.effect.conftest import Workplace
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../sh
 @pytest.fixture(scope="module")
 def computer():
     """The local servers, shared by the tests of this file: starting one takes a while."""
-    from CTSAM3DLib.local_process import LocalServer
+    from CTSAM3DLib.remote.local_server import LocalServer
 
     servers = {}
 
@@ -38,7 +38,7 @@ def torso(registered, computer):
     from CTSAM3DWidgets.Requirements import Requirements
     from CTSAM3DWidgets.Settings import Settings
     from CTSAM3DWidgets.ThisComputer import ThisComputer
-    from Testing.mrml.nodes import add_segmentation, add_volume
+    from Testing.support.mrml_nodes import add_segmentation, add_volume
 
     ct = Volume.read(DATA / "ct" / "torso-3mm.nii.gz")
     volume = add_volume(registered.scene, ct.array, RAS_FROM_LPS @ ct.geometry.ijk_to_lps, "torso")

@@ -8,7 +8,7 @@ pytest.importorskip("slicer", reason="slicer-core is not installed; pip install 
 @pytest.fixture
 def scene():
     """An empty scene, as Slicer makes it."""
-    from Testing.mrml.scenes import scene_of_slicer
+    from Testing.support.mrml_scenes import scene_of_slicer
 
     with scene_of_slicer() as made:
         yield made

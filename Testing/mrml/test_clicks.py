@@ -9,8 +9,9 @@ import vtk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSAM3DLib.clicks import Click, clicks_from_json, clicks_to_json, clicks_to_tag, write_markups
+from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_json, clicks_to_tag, write_markups
 from CTSAM3DLib.errors import ClickError
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.mrml.clicks import (
     clicks_of,
     drop_pending_clicks,
@@ -24,9 +25,8 @@ from CTSAM3DLib.mrml.clicks import (
     write_points,
 )
 from CTSAM3DLib.mrml.files import read_segmentation_node
-from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.volume import Geometry, Volume
-from Testing.mrml.nodes import add_linear_transform, add_segmentation, add_volume, bright_boxes, rotation
+from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
+from Testing.support.mrml_nodes import add_linear_transform, add_segmentation, add_volume, bright_boxes, rotation
 
 CLICKS = [Click((-12.345, 0.0, 7.001)), Click((31.5, -2.25, 48.0), positive=False)]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTSAM3DLib.clicks import Click, write_markups
+from CTSAM3DLib.clicks.click import Click, write_markups
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError
 from Testing.host.fixtures import slicer_host as slicer_host
-from Testing.unit.gated_backend import GatedBackend
+from Testing.support.gated_backend import GatedBackend
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -29,7 +29,7 @@ def module(slicer_host):
 @pytest.fixture
 def bench(slicer_host, module):
     """A logic, a CT of two boxes, a segmentation on it, and a backend."""
-    from Testing.mrml.nodes import add_volume, bright_boxes, mask_of
+    from Testing.support.mrml_nodes import add_volume, bright_boxes, mask_of
 
     class Bench:
         scene = slicer_host.scene
@@ -129,7 +129,7 @@ def test_a_server_gives_the_same_mask(bench):
 
 
 def test_the_bundled_model_is_found_by_its_name(module):
-    from CTSAM3DLib.bundled import bundled_models
+    from CTSAM3DLib.checkpoints.bundled import bundled_models
 
     name = next(iter(bundled_models()))
     assert module.CTSAM3DLogic().loadSegmenter(name).engine.model.info.name == name
@@ -159,8 +159,8 @@ def test_the_script_of_the_documentation(slicer_host, module, tmp_path, monkeypa
     """As it stands there; only what desktop Slicer would load and end is done by storage nodes and an exception."""
     import slicer
 
+    from CTSAM3DLib.imaging.volume import Volume
     from CTSAM3DLib.mrml.files import read_segmentation_node
-    from CTSAM3DLib.volume import Volume
 
     labels = Volume.read(DATA / "label" / "torso-3mm.nii.gz")
     points = [(name, _middle(labels, value)) for name, value in (("liver", 5), ("kidney", 2))]

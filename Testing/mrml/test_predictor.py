@@ -9,16 +9,17 @@ import pytest
 import slicer
 import slicer.util
 
-from CTSAM3DLib import prediction
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import ClickError, CTSAM3DError
+from CTSAM3DLib.interaction import prediction_worker as prediction
+from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, pending_clicks, read_points, set_pending_clicks, write_points
 from CTSAM3DLib.mrml.files import read_segmentation_node, write_segmentation_node
 from CTSAM3DLib.mrml.predictor import Failed, Growing, SegmentPredictor
 from CTSAM3DLib.mrml.segmenting import Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from CTSAM3DLib.prediction import PredictionWorker
-from Testing.mrml.nodes import (
+from Testing.support.gated_backend import GatedBackend
+from Testing.support.mrml_nodes import (
     SPACING,
     add_linear_transform,
     add_segmentation,
@@ -28,7 +29,6 @@ from Testing.mrml.nodes import (
     rotation,
     vtk_matrix,
 )
-from Testing.unit.gated_backend import GatedBackend
 
 PATIENCE_S = 20
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import slicer
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, read_points, write_points
 from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from CTSAM3DLib.prediction import PredictionWorker
-from CTSAM3DLib.volume import Volume
-from Testing.mrml.nodes import add_linear_transform, add_segmentation, add_volume, mask_of, rotation
-from Testing.mrml.scenes import scene_of_slicer
+from Testing.support.mrml_nodes import add_linear_transform, add_segmentation, add_volume, mask_of, rotation
+from Testing.support.mrml_scenes import scene_of_slicer
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 KIDNEY, LIVER = 2, 5
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../sh
 
 @pytest.fixture(scope="module")
 def worker():
-    from CTSAM3DLib.session import Segmenter
+    from CTSAM3DLib.segmentation.session import Segmenter
 
     made = PredictionWorker(Segmenter.load)
     yield made

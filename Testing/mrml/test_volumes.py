@@ -9,7 +9,7 @@ from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.mrml.frames import image_geometry, output_grid, to_local, to_world
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from Testing.mrml.nodes import (
+from Testing.support.mrml_nodes import (
     add_bending_transform,
     add_linear_transform,
     add_segmentation,

@@ -7,8 +7,9 @@ import pytest
 import slicer
 import slicer.util
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.mrml import crops
 from CTSAM3DLib.mrml.clicks import mask_clicks
 from CTSAM3DLib.mrml.crops import Change, Crop
@@ -16,9 +17,8 @@ from CTSAM3DLib.mrml.files import read_segmentation_node
 from CTSAM3DLib.mrml.frames import image_geometry
 from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, segment_mask
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter, write_mask
-from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.volume import Volume
-from Testing.mrml.nodes import add_segmentation, add_volume, bright_boxes, mask_of
+from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
+from Testing.support.mrml_nodes import add_segmentation, add_volume, bright_boxes, mask_of
 
 SHAPE = (70, 80, 90)
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import trustme
 
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.engine import Engine
-from CTSAM3DLib.result import Result
-from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.segmentation.result import Result
+from CTSAM3DLib.segmentation.session import Segmenter
 from CTSAM3DServer.keys import Keys
 from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
-from Testing.unit.threshold_network import threshold_model
+from Testing.support.threshold_network import threshold_model
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import requests
 
 from CTSAM3DLib import connect
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.protocol import VOLUME_HEADER
-from CTSAM3DLib.session import Segmenter
+from CTSAM3DLib.remote.protocol import VOLUME_HEADER
+from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.server.conftest import same
-from Testing.server.fuzz import ID, Fuzzer
-from Testing.server.ray_cluster import RayCluster
+from Testing.support.fuzz import ID, Fuzzer
+from Testing.support.ray_cluster import RayCluster
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray Serve is not installed; pip install '.[cluster]'"

@@ -8,10 +8,10 @@ import ssl
 import pytest
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.connection import complete_address
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.protocol import PROTOCOL, PROTOCOL_HEADER
-from CTSAM3DLib.remote import test_connection as look_at
+from CTSAM3DLib.remote.connection import complete_address
+from CTSAM3DLib.remote.protocol import PROTOCOL, PROTOCOL_HEADER
+from CTSAM3DLib.remote.remote_segmenter import test_connection as look_at
 from CTSAM3DServer.keys import OneKey
 from Testing.server.conftest import same, serving
 from Testing.server.other_programs import answering, raw
@@ -63,7 +63,7 @@ def test_no_computer_of_this_name():
 
 
 def test_a_server_that_does_not_answer(monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.connection.READ_S", 0.3)
+    monkeypatch.setattr("CTSAM3DLib.remote.connection.READ_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert problem_of(lambda: connect(f"127.0.0.1:{silent.getsockname()[1]}")) is Problem.TIMEOUT
 

@@ -9,8 +9,9 @@ import pytest
 import typer
 import yaml
 
-from CTSAM3DLib.protocol import DEFAULT_PORT, MOST_CLICKS, MOST_UPLOAD, VOLUME_HEADER
-from CTSAM3DServer import cli, guard, run, volumes
+from CTSAM3DLib.remote.protocol import DEFAULT_PORT, MAX_CLICKS, MAX_UPLOAD, VOLUME_HEADER
+from CTSAM3DServer import admission as guard
+from CTSAM3DServer import cli, run, volumes
 from CTSAM3DServer.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,14 +61,14 @@ def test_every_file_and_benchmark_is_there():
 
 
 def test_the_guide_tells_the_limits_that_there_are():
-    assert pytest.approx(2.1e6, rel=0.02) == MOST_UPLOAD
+    assert pytest.approx(2.1e6, rel=0.02) == MAX_UPLOAD
     limits = {
-        "any other body": f"{guard.MOST_JSON // 1024} KiB",
-        "clicks in one list": str(MOST_CLICKS),
-        "requests of one user at a time": str(guard.MOST_REQUESTS),
-        "connections": str(run.MOST_CONNECTIONS),
+        "any other body": f"{guard.MAX_JSON // 1024} KiB",
+        "clicks in one list": str(MAX_CLICKS),
+        "requests of one user at a time": str(guard.MAX_REQUESTS),
+        "connections": str(run.MAX_CONNECTIONS),
         "a body": f"{guard.BODY_S:.0f} s as a whole, {guard.BODY_PAUSE_S:.0f} s of silence",
-        "a volume": f"{volumes.LONGEST_AXIS} voxels along an axis; {volumes.LARGEST_GRID // 10**6} million",
+        "a volume": f"{volumes.MAX_AXIS} voxels along an axis; {volumes.LARGEST_GRID // 10**6} million",
     }
     for what, limit in limits.items():
         assert f"| {what} | {limit}" in GUIDE
@@ -79,7 +80,7 @@ def test_the_guide_tells_the_limits_that_there_are():
 def test_proxies_let_the_longest_upload_through():
     nginx, caddy = (DEPLOY / "nginx.conf").read_text(), (DEPLOY / "Caddyfile").read_text()
     for size in (*re.findall(r"client_\w+_size (\d+)m;", nginx), *re.findall(r"max_size (\d+)MB", caddy)):
-        assert int(size) * 10**6 > MOST_UPLOAD
+        assert int(size) * 10**6 > MAX_UPLOAD
     kept_alive = re.findall(r"keepalive(?:_timeout)? (\d+)s", nginx + caddy)
     assert len(kept_alive) == 2
     assert all(int(seconds) < run.KEPT_ALIVE_S for seconds in kept_alive)

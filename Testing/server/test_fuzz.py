@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from Testing.server.conftest import serving
-from Testing.server.fuzz import ID, Fuzzer, complaint, send
+from Testing.support.fuzz import ID, Fuzzer, complaint, send
 
 CASES = 500
 

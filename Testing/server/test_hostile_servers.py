@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from CTSAM3DLib import connect
-from CTSAM3DLib.connection import MOST_ANSWER, Connection, Endpoint
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.errors import Cancelled, Problem, ServerError
-from CTSAM3DLib.model_info import ModelInfo
-from CTSAM3DLib.protocol import MEDIA_TYPE, MOST_PATCHES, PROTOCOL, PROTOCOL_HEADER, Answer, pack
-from CTSAM3DLib.remote import RemoteSession, ServedModel
+from CTSAM3DLib.remote.connection import MAX_ANSWER, Connection, Endpoint
+from CTSAM3DLib.remote.protocol import MAX_PATCHES, MEDIA_TYPE, PROTOCOL, PROTOCOL_HEADER, Answer, pack
+from CTSAM3DLib.remote.remote_segmenter import RemoteSession, ServedModel
 from Testing.server.other_programs import answering
 
 OURS = {PROTOCOL_HEADER: str(PROTOCOL)}
@@ -48,18 +48,18 @@ def endless():
 
 
 @pytest.mark.parametrize("status", [200, 422])
-@pytest.mark.parametrize("body", [b" " * (MOST_ANSWER + 1), endless()], ids=["long", "endless"])
+@pytest.mark.parametrize("body", [b" " * (MAX_ANSWER + 1), endless()], ids=["long", "endless"])
 def test_answers_that_are_too_long_are_not_kept(status, body):
     with answering(status, "application/json", body, OURS) as address:
         tracemalloc.start()
         refused(lambda: connect(address), Problem.OTHER_PROGRAM, "more than was asked")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert most < 8 * MOST_ANSWER
+    assert most < 8 * MAX_ANSWER
 
 
 def test_answers_that_come_too_slowly_are_given_up(monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.connection.ANSWER_S", 0.2)
+    monkeypatch.setattr("CTSAM3DLib.remote.connection.ANSWER_S", 0.2)
 
     def dripping():
         for _ in range(100):
@@ -134,7 +134,7 @@ def answer(needed=(), **fields) -> bytes:
     ("body", "words"),
     [
         (b"CT3D", "not one of CT-SAM3D"),
-        (answer([[0, 0, 0]] * (MOST_PATCHES + 1)), "larger than"),
+        (answer([[0, 0, 0]] * (MAX_PATCHES + 1)), "larger than"),
         (answer([[0, 0, 900]]), "tiles that are not in the volume"),
         (answer([[-1, 0, 0]]), "tiles that are not in the volume"),
         (answer([[0, 0, 0], [0, 0, 0]]), "tiles that are not in the volume"),
@@ -153,7 +153,7 @@ def test_masks_that_are_none(tube, clicks, body, words):
 
 
 def test_a_mask_that_never_ends_can_be_cancelled(tube, clicks, monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.remote.most_answer", lambda grid: 2**40)
+    monkeypatch.setattr("CTSAM3DLib.remote.remote_segmenter.most_answer", lambda grid: 2**40)
     stop = threading.Event()
     body = itertools.chain([b"CT3D"], iter(lambda: (stop.set(), b" " * 2**16)[1], None))
     with answering(200, MEDIA_TYPE, body, OURS) as address:

@@ -6,8 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 from CTSAM3DLib import connect
-from Testing.benchmarks.server_process import ServerProcess
 from Testing.server.conftest import same
+from Testing.support.server_process import ServerProcess
 
 
 def test_killed_in_the_middle_of_growth_it_gives_the_same_mask(bent_tube, bent_clicks, bent_result):

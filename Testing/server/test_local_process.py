@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from CTSAM3DLib.errors import Cancelled, Problem, ServerError
-from CTSAM3DLib.local_process import LocalServer
+from CTSAM3DLib.remote.local_server import LocalServer
 from Testing.server.conftest import same, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +64,7 @@ def test_it_is_reached_by_its_own_key_alone_which_no_list_of_processes_shows(loc
 def test_a_server_that_keeps_ending_is_given_up_until_it_is_started_again(
     local_server, bent_tube, bent_clicks, bent_result, monkeypatch
 ):
-    monkeypatch.setattr("CTSAM3DLib.local_process.MOST_RESTARTS", 0)
+    monkeypatch.setattr("CTSAM3DLib.remote.local_server.MAX_RESTARTS", 0)
     session = local_server.connect().open(bent_tube)
     process_of(local_server).kill()
     with pytest.raises(ServerError, match="keeps ending") as caught:
@@ -150,7 +150,7 @@ def test_stopping_does_not_wait_for_a_start():
 
 def test_it_ends_when_its_parent_is_killed():
     code = (
-        "from CTSAM3DLib.local_process import LocalServer; import sys, time;"
+        "from CTSAM3DLib.remote.local_server import LocalServer; import sys, time;"
         "server = LocalServer(device='cpu'); server.start();"
         "print(server._process._process.pid, flush=True); time.sleep(60)"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import requests
 
-from CTSAM3DLib.protocol import MEDIA_TYPE
+from CTSAM3DLib.remote.protocol import MEDIA_TYPE
 from Testing.server.conftest import serving
-from Testing.server.fuzz import ID, Fuzzer
+from Testing.support.fuzz import ID, Fuzzer
 
 hypothesis = pytest.importorskip("hypothesis")
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is missing: pip install '.[dev]'")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from CTSAM3DLib import __version__
-from CTSAM3DLib.remote import test_connection as look_at
+from CTSAM3DLib.remote.remote_segmenter import test_connection as look_at
 from Testing.server.conftest import serving
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +21,8 @@ def test_cmake_lists_every_file_of_the_server_and_no_other():
 
 def test_a_client_needs_no_pytorch_and_no_server():
     code = (
-        "import sys; from CTSAM3DLib import connect; import CTSAM3DLib.local_process, CTSAM3DLib.provenance;"
+        "import sys; from CTSAM3DLib import connect;"
+        "import CTSAM3DLib.remote.local_server, CTSAM3DLib.output.provenance;"
         "sys.exit(any(name in sys.modules for name in ('torch', 'monai', 'fastapi', 'uvicorn', 'qt', 'slicer')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

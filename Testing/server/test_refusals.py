@@ -17,9 +17,9 @@ import zstandard
 
 from CTSAM3DLib import connect
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.grid import ModelGrid
-from CTSAM3DLib.protocol import MOST_TILES, MOST_UPLOAD, PROTOCOL, PROTOCOL_HEADER, pack, pack_tiles
-from CTSAM3DServer.guard import MOST_JSON, MOST_REQUESTS
+from CTSAM3DLib.remote.protocol import MAX_TILES, MAX_UPLOAD, PROTOCOL, PROTOCOL_HEADER, pack, pack_tiles
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid
+from CTSAM3DServer.admission import MAX_JSON, MAX_REQUESTS
 from CTSAM3DServer.keys import KeyFile, OneKey
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import serving, wait_until
@@ -178,7 +178,7 @@ def nameless(data: bytes) -> bytes:
         described(PACKED, tiles=((0, 0),)),
         described(PACKED, tiles=((0.0, 0, 0),)),
         described(PACKED, tiles=((2**70, 0, 0),)),
-        pack({"tiles": [[0, 0, 0]] * (MOST_TILES + 1)}, [TILE] * (MOST_TILES + 1)),
+        pack({"tiles": [[0, 0, 0]] * (MAX_TILES + 1)}, [TILE] * (MAX_TILES + 1)),
     ],
 )
 def test_tiles_that_are_none(server, known, body):
@@ -223,8 +223,8 @@ def test_volumes_that_are_not_known(server):
 
 
 def test_bodies_that_are_too_long_are_not_read(known):
-    refused(requests.post(f"{known}/segment", data=b" " * (MOST_JSON + 1), headers=JSON, timeout=5), 413)
-    refused(requests.put(f"{known}/tiles", data=b" " * (MOST_UPLOAD + 1), timeout=5), 413)
+    refused(requests.post(f"{known}/segment", data=b" " * (MAX_JSON + 1), headers=JSON, timeout=5), 413)
+    refused(requests.put(f"{known}/tiles", data=b" " * (MAX_UPLOAD + 1), timeout=5), 413)
 
     def endless():
         for _ in range(100):
@@ -234,7 +234,7 @@ def test_bodies_that_are_too_long_are_not_read(known):
 
 
 def test_a_body_that_does_not_come_holds_nobody_up(server, monkeypatch):
-    monkeypatch.setattr("CTSAM3DServer.guard.BODY_PAUSE_S", 0.3)
+    monkeypatch.setattr("CTSAM3DServer.admission.BODY_PAUSE_S", 0.3)
     host, port = server.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), 5) as slow:
         slow.sendall(f"PUT /v1/volumes/{ID}/tiles HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\nCT3D".encode())
@@ -245,7 +245,7 @@ def test_a_body_that_does_not_come_holds_nobody_up(server, monkeypatch):
 def test_too_many_requests_of_one_user(server, known):
     host, port = server.address.removeprefix("http://").split(":")
     head = f"PUT /v1/volumes/{ID}/tiles HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n".encode()
-    slow = [socket.create_connection((host, int(port)), 5) for _ in range(MOST_REQUESTS)]
+    slow = [socket.create_connection((host, int(port)), 5) for _ in range(MAX_REQUESTS)]
     for one in slow:
         one.sendall(head)
     wait_until(lambda: requests.get(f"{server.address}/v1/models", timeout=5).status_code == 429)
@@ -295,7 +295,7 @@ def test_health_is_told_while_the_network_works(local, tube, clicks):
 
 
 def test_a_busy_server_answers_with_what_there_is(monkeypatch, local, tube, clicks):
-    monkeypatch.setattr("CTSAM3DServer.service.LONGEST_WAIT_S", 0.05)
+    monkeypatch.setattr("CTSAM3DServer.service.MAX_WAIT_S", 0.05)
     with serving() as server:
         network = server.service.engines[0].model.network
         decode = network.decode

@@ -13,16 +13,16 @@ import pytest
 import requests
 
 from CTSAM3DLib import Click, connect
-from CTSAM3DLib.engine import Engine
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError, Problem, ServerError, VolumeError
-from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.segmentation.session import Segmenter
 from CTSAM3DServer.keys import KeyFile
 from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import answers, click_at, same, serving, volume_with, wait_until
 from Testing.server.unreliable import UnreliableLink
-from Testing.unit.threshold_network import threshold_model
+from Testing.support.threshold_network import threshold_model
 
 TORSO = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from CTSAM3DServer.turns import ClosedError, FairWorker
+from CTSAM3DServer.fair_scheduler import ClosedError, FairWorker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from training.recipe import Recipe
+from training.config import Recipe
 
 THIN = {
     "stem_width": 4,

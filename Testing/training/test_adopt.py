@@ -10,22 +10,23 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from CTSAM3DLib.model.configs import SMALL
-from CTSAM3DLib.volume import Geometry, Volume
 from Testing.training.conftest import THIN
-from training import adopt, evaluate, results
-from training.adoption import judge
-from training.body_regions import located, means, with_mean_of_regions
+from training import adopt, evaluate
 from training.card import Facts, Used, write
+from training.config import RecipeError
+from training.data.datasets import CaseRecord, read_dataset
 from training.data.prepared import Prepared, PreparedCase
-from training.datasets import CaseRecord, read_dataset
-from training.history import History
+from training.evaluation import results
+from training.evaluation.adoption import judge
+from training.evaluation.body_regions import located, means, with_mean_of_regions
+from training.evaluation.selection import group_of_label, spread
+from training.learning.history import History
 from training.learning.plan import Plan
-from training.recipe import RecipeError
-from training.selection import group_of_label, spread
 
 app = typer.Typer()
 app.command()(adopt.main)

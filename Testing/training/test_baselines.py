@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.errors import ClickError, CTSAM3DError, VolumeError
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.volume import Volume
-from training.baselines.region import INSIDE, OUTSIDE, around
-from training.methods import BASELINES, MethodChoice
-from training.metrics import dice
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.volume import Volume
+from training.evaluation.baselines.region import INSIDE, OUTSIDE, around
+from training.evaluation.methods import BASELINES, MethodChoice
 
 SHAPE = (30, 70, 80)
 TURNED = (0, 1, 0, -1, 0, 0, 0, 0, 1)

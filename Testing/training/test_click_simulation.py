@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.click_simulation import first_click, next_click
+from CTSAM3DLib.clicks.simulation import first_click, next_click
 
 
 @pytest.fixture

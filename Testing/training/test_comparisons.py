@@ -18,15 +18,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, VolumeError
-from CTSAM3DLib.volume import Geometry, Volume
-from training import anatomy, evaluate, methods, protocol, results
-from training.comparisons import process
-from training.comparisons.__main__ import tables
-from training.comparisons.comparison import Comparison, SystemSettings
-from training.comparisons.process import ComparisonError
-from training.comparisons.systems import SYSTEMS, System
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from training import anatomy, evaluate
+from training.evaluation import click_protocol as protocol
+from training.evaluation import methods, results
+from training.evaluation.comparisons import process
+from training.evaluation.comparisons.__main__ import tables
+from training.evaluation.comparisons.comparison import Comparison, SystemSettings
+from training.evaluation.comparisons.process import ComparisonError
+from training.evaluation.comparisons.systems import SYSTEMS, System
 
 SHAPE = (20, 30, 36)
 SPACING = (2.0, 2.0, 3.0)

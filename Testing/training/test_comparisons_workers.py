@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib.volume import Geometry, Volume
-from training.comparisons.comparison import Comparison, SystemSettings
-from training.comparisons.process import ComparisonError
-from training.comparisons.systems import SYSTEMS
-from training.comparisons.workers import (
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from training.evaluation.comparisons.comparison import Comparison, SystemSettings
+from training.evaluation.comparisons.process import ComparisonError
+from training.evaluation.comparisons.systems import SYSTEMS
+from training.evaluation.comparisons.workers import (
     automatic,
     clones,
     grids,
@@ -26,7 +26,7 @@ from training.comparisons.workers import (
     vista3d,
     weights,
 )
-from training.comparisons.workers.serve import Refusal, Settings
+from training.evaluation.comparisons.workers.serve import Refusal, Settings
 
 SHAPE = (24, 40, 44)
 SPACING = (3.0, 2.0, 2.5)
@@ -107,7 +107,7 @@ def sam_med3d(monkeypatch):
     package = ModuleType("medim")
     package.create_model = lambda name, pretrained: Med3d()
     monkeypatch.setitem(sys.modules, "medim", package)
-    from training.comparisons.workers import sam_med3d
+    from training.evaluation.comparisons.workers import sam_med3d
 
     return sam_med3d.SamMed3d(FRESH)
 

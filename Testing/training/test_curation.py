@@ -16,12 +16,12 @@ import pytest
 
 from CTSAM3DLib import atomic
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 from training import curate as command
 from training.curation.folder import CuratedFolder, read_csv
 from training.curation.merge import is_tissue
-from training.datasets import read_dataset
-from training.layouts import write_layout
+from training.data.datasets import read_dataset
+from training.data.synthetic_datasets import write_layout
 
 ROOT = Path(__file__).resolve().parents[2]
 

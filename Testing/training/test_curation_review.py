@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
 from training import curate as command
 from training.anatomy import EXTENDED
 from training.curation.audit import AuditLog
@@ -20,8 +20,8 @@ from training.curation.folder import CuratedFolder, read_csv
 from training.curation.merge import MUSCLE, VISCERAL_FAT
 from training.curation.review import adopt_decisions, decide, import_corrected, write_dataset, write_queue
 from training.curation.tissues import provider_for
-from training.datasets import read_dataset
-from training.layouts import write_layout
+from training.data.datasets import read_dataset
+from training.data.synthetic_datasets import write_layout
 
 CASE = "s0001"
 LIVER = 5

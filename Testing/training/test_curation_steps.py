@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.phantom.torso import TorsoPhantom, torso
 from training.anatomy import EXTENDED, TOTALSEG_PLUS_PLUS, V2, category_of
 from training.curation.body import body_of, in_body
 from training.curation.defects import Defect
@@ -18,11 +20,9 @@ from training.curation.ingest import ingest
 from training.curation.merge import MUSCLE, SUBCUTANEOUS_FAT, VISCERAL_FAT, clean_up, doubtful, is_tissue, merge
 from training.curation.orient import to_rai
 from training.curation.tissues import provider_for
-from training.datasets import read_dataset
-from training.layouts import write_own
-from training.metrics import dice
-from training.synthetic_anatomy import labelled_as, tissues
-from training.torso import TorsoPhantom, torso
+from training.data.datasets import read_dataset
+from training.data.synthetic_datasets import write_own
+from training.phantoms.synthetic_anatomy import labelled_as, tissues
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)

@@ -10,12 +10,12 @@ import pytest
 from monai.data import load_decathlon_datalist
 
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 from training.anatomy import V1, V2
-from training.datasets import read_dataset
-from training.datasets.abdomen import BTCV, FLARE22
-from training.datasets.decathlon import published_splits
-from training.layouts import (
+from training.data.datasets import read_dataset
+from training.data.datasets.abdomen import BTCV, FLARE22
+from training.data.datasets.decathlon import published_splits
+from training.data.synthetic_datasets import (
     LAYOUTS,
     main,
     write_datalist,
@@ -25,7 +25,7 @@ from training.layouts import (
     write_own,
     write_totalsegmentator,
 )
-from training.phantoms import TorsoPhantom
+from training.phantoms.phantoms import TorsoPhantom
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 GEOMETRY = Geometry((12, 14, 16), (5, -3, 20), (2, 2, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1))

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.clicks.simulation import next_click
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.training.waiting import NothingWaits
-from training.click_simulation import next_click
 from training.learning import draws, starting_masks, strokes
 from training.learning.clicks import MANNERS, Clicks, error_region, first_clicks, next_clicks
-from training.learning.distance import FAR, LONGEST_AXIS, LONGEST_REACH, squared_depth, squared_distance
+from training.learning.distance import FAR, MAX_AXIS, MAX_REACH, squared_depth, squared_distance
 from training.learning.morphology import highest_near, resized_by
 from training.learning.prompt_maps import PromptMaps
 
@@ -85,9 +85,9 @@ def test_depth_of_blobs():
 
 def test_too_long_an_axis_is_refused():
     with pytest.raises(ValueError, match="too long"):
-        squared_depth(torch.zeros(1, 1, LONGEST_AXIS + 1, dtype=torch.bool))
+        squared_depth(torch.zeros(1, 1, MAX_AXIS + 1, dtype=torch.bool))
     with pytest.raises(ValueError, match="too long"):
-        squared_distance(torch.zeros(1, 1, 1, dtype=torch.bool), LONGEST_REACH + 1)
+        squared_distance(torch.zeros(1, 1, 1, dtype=torch.bool), MAX_REACH + 1)
 
 
 @pytest.mark.parametrize("reach", [0, 1, 3, 8, 30])
@@ -375,7 +375,7 @@ def test_what_boxes_hold_is_unsure():
 
 @pytest.mark.parametrize("manner", starting_masks.MANNERS)
 def test_starting_masks(manner, generator):
-    from training.metrics import dice
+    from CTSAM3DLib.clicks.simulation import dice
 
     truth = batch(*[blobs(seed) & ball((32, 32, 32), 24) for seed in range(12)])
     hu = truth * 70.0 + torch.randn(truth.shape, generator=generator) * 15

@@ -6,7 +6,7 @@ import torch
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import build
-from training.efficiency import COLUMNS, PATCH, measure_all, multiply_adds, parameters
+from training.evaluation.efficiency import COLUMNS, PATCH, measure_all, multiply_adds, parameters
 from training.exhibits import costs
 from training.exhibits.queries import PUBLISHED_FILE
 

@@ -12,17 +12,19 @@ import typer
 from dask.distributed import LocalCluster
 from typer.testing import CliRunner
 
-from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.clicks.simulation import simulate
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.session import Segmenter
-from CTSAM3DLib.volume import Geometry, Volume
-from Testing.unit.threshold_network import threshold_model
-from training import evaluate, results
-from training.baselines import BaselineAnswer
-from training.datasets import read_dataset
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.segmentation.session import Segmenter
+from Testing.support.threshold_network import threshold_model
+from training import evaluate
+from training.data.datasets import read_dataset
 from training.evaluate import CaseDone, Plan, evaluate_case
-from training.methods import MethodChoice, OwnModel
-from training.protocol import click_through, simulate
+from training.evaluation import results
+from training.evaluation.baselines import BaselineAnswer
+from training.evaluation.click_protocol import click_through
+from training.evaluation.methods import MethodChoice, OwnModel
 
 SHAPE = (24, 32, 32)
 SPACING = (2.0, 2.0, 3.0)

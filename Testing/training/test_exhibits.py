@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from CTSAM3DLib.errors import CTSAM3DError
-from training import anatomy, results
+from training import anatomy
+from training.evaluation import results
 from training.exhibits import charts, costs
 from training.exhibits.__main__ import main
 from training.exhibits.catalogue import BTCV, FLARE22, FLARE22_ORGANS, TABLES, TOTALSEG
@@ -215,7 +216,7 @@ def test_every_exhibit_is_written_and_says_what_it_was_made_from(tmp_path):
 
 
 def test_pictured_cases_are_drawn(tmp_path):
-    from CTSAM3DLib.volume import Geometry, Volume
+    from CTSAM3DLib.imaging.volume import Geometry, Volume
 
     geometry = Geometry((16, 20, 20), (0, 0, 0), (2, 2, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1))
     truth = np.zeros(geometry.shape, np.uint8)

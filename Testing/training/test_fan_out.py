@@ -7,7 +7,7 @@ import torch
 from dask.distributed import LocalCluster
 
 from CTSAM3DLib.errors import CTSAM3DError
-from training.fan_out import fan_out
+from training.parallel import fan_out
 
 NUMBERS = [(number,) for number in range(4)]
 
@@ -63,6 +63,6 @@ def test_a_defect_is_not_taken_for_a_failure():
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_named(address, monkeypatch):
-    monkeypatch.setattr("training.fan_out.ANSWER_WITHIN", 1)
+    monkeypatch.setattr("training.parallel.ANSWER_WITHIN", 1)
     with pytest.raises(CTSAM3DError, match=f"No Dask scheduler answers at {address}"):
         list(fan_out(square, NUMBERS, scheduler=address))

@@ -9,10 +9,11 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from CTSAM3DLib.model.checkpoints import load
-from CTSAM3DLib.models import load_model
+from CTSAM3DLib.checkpoints.checkpoint import load
+from CTSAM3DLib.checkpoints.load_model import load_model
 from Testing.training.learning_fixtures import NAMES, prepared, thin_plan
-from training import gpu_checks, gpu_run
+from training import gpu_run
+from training.learning import gpu_checks
 from training.learning.plan import FOLDER
 
 NOT_THERE = (

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 import torch
 
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
-from CTSAM3DLib.model.folding import unshuffled
-from CTSAM3DLib.model.semantics import Anatomy
+from CTSAM3DLib.model.pixel_shuffle import unshuffled
+from CTSAM3DLib.model.small.embedding import Anatomy
 from Testing.training.learning_fixtures import prepared, thin_plan
 from Testing.training.waiting import NothingWaits
-from training.distributed import World
+from training.config import RecipeError
 from training.learning import learner as learning
+from training.learning.distributed import World
 from training.learning.label_maps import Prototypes, label_losses
 from training.learning.learner import Learner, LearningError
+from training.learning.losses import heat_map
 from training.learning.plan import FOLDER, Plan
 from training.learning.poses import Pose
 from training.learning.resident import Resident
 from training.learning.samples import Patches
 from training.learning.tasks import heat_maps
 from training.learning.warm_start import fitted
-from training.losses import heat_map
-from training.recipe import RecipeError
 from training.vocabulary import KINDS
 
 CPU = torch.device("cpu")

@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.metrics import compute_surface_dice
 
-from training.metrics import TOLERANCES_MM, bounding_box, dice, nsd
+from CTSAM3DLib.clicks.simulation import dice
+from training.evaluation.metrics import TOLERANCES_MM, bounding_box, nsd
 
 
 def blob(seed, shape=(24, 28, 32)):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from Testing.relative import off
-from training.muon import Muon, optimisers, orthogonal
+from training.learning.muon import Muon, optimisers, orthogonal
 
 
 @pytest.fixture(autouse=True)

@@ -10,20 +10,20 @@ import time
 import pandas as pd
 import pytest
 
+from CTSAM3DLib.checkpoints.checkpoint import save
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.model.checkpoints import save
-from CTSAM3DLib.model_info import ModelInfo
-from training import results
-from training.datasets import read_dataset
-from training.efficiency import measure_all
+from training.data.datasets import read_dataset
+from training.data.synthetic_datasets import write_layout
 from training.evaluate import Plan, complete
+from training.evaluation import results
+from training.evaluation.efficiency import measure_all
+from training.evaluation.methods import MethodChoice
 from training.exhibits.catalogue import CLICKS, DATASETS, FLARE22, FLARE22_ORGANS, TABLES
 from training.exhibits.page import NOTHING
 from training.exhibits.study import Study
-from training.layouts import write_layout
-from training.methods import MethodChoice
 from training.paper import synthetic
-from training.paper.__main__ import FEWEST_SYNTHETIC_VOXELS, main
+from training.paper.__main__ import MIN_SYNTHETIC_VOXELS, main
 from training.paper.ablations import ABLATIONS, tiny_recipe
 from training.paper.entrants import Entrant, Need, Network, entrants, needs
 from training.paper.steps import Workplace, cases_to_measure, measure
@@ -110,7 +110,7 @@ def test_every_exhibit_is_there(study):
 def test_a_killed_study_comes_to_the_lines_of_an_unbroken_evaluation(study, tmp_path):
     records = read_dataset(study / "data" / "FLARE22")
     labels = tuple(organ for organ in FLARE22_ORGANS if organ in LABELS)
-    plan = Plan(FLARE22, CLICKS, labels, fewest_voxels=FEWEST_SYNTHETIC_VOXELS)
+    plan = Plan(FLARE22, CLICKS, labels, fewest_voxels=MIN_SYNTHETIC_VOXELS)
     unbroken = complete(tmp_path / "results.csv", [MethodChoice("region-growing")], records, plan).lines
     lines = results.read(study / "results.csv")
     key = ["case", "label", "n_clicks"]

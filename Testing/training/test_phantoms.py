@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.phantoms import anatomy_like, torso
-from training.shapes import Canvas, slice_matrix, smooth_noise
+from CTSAM3DLib.phantom.shapes import Canvas, slice_matrix, smooth_noise
+from training.phantoms.phantoms import anatomy_like, torso
 
 
 @pytest.fixture(scope="module")

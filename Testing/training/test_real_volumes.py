@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from CTSAM3DLib.errors import OutputError, VolumeError
-from CTSAM3DLib.volume import Geometry, Volume
-from training import real_volumes
-from training.datasets import read_dataset
-from training.layouts import write_msd, write_nnunet, write_own, write_totalsegmentator
-from training.phantoms import TorsoPhantom
-from training.real_volumes import content_hash, prepare
-from training.stream import data_hash, training_records
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from training.data import real_volumes
+from training.data.datasets import read_dataset
+from training.data.real_volumes import content_hash, prepare
+from training.data.stream import data_hash, training_records
+from training.data.synthetic_datasets import write_msd, write_nnunet, write_own, write_totalsegmentator
+from training.phantoms.phantoms import TorsoPhantom
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 NAMES = {3: "kidney_left", 5: "liver"}

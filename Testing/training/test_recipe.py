@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.volume import Geometry, Volume
-from training.layouts import write_own
-from training.recipe import FOLDER, Recipe, RecipeError
-from training.stream import training_records
+from training.config import FOLDER, Recipe, RecipeError
+from training.data.stream import training_records
+from training.data.synthetic_datasets import write_own
 
 OURS = sorted(path.name for path in FOLDER.glob("*.yaml"))
 

@@ -8,10 +8,10 @@ import torch
 from monai.losses import DiceLoss
 
 from Testing.relative import off
-from training.distributed import World
-from training.losses import dice_of, heat_map, segmentation_loss
-from training.rounds import Batch, overlap, play_round
-from training.samples import Sample
+from training.data.samples import Sample
+from training.learning.algorithm1 import Batch, overlap, play_round
+from training.learning.distributed import World
+from training.learning.losses import dice_of, heat_map, segmentation_loss
 from training.train import Trainer
 
 

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.real_volumes import AIR, BRIGHTEST, Foreground, RealVolume
-from training.samples import PATCH, Cropping, PhantomSamples, Pose, RealSamples, Sample, augment, mixed
-from training.supervoxels import body_mask, pseudo_labels
+from training.data.real_volumes import AIR, BRIGHTEST, Foreground, RealVolume
+from training.data.samples import PATCH, Cropping, PhantomSamples, Pose, RealSamples, Sample, augment, mixed
+from training.data.supervoxels import body_mask, pseudo_labels
 
 CROPPED = Cropping(deviation=28, varied=False)
 

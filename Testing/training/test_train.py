@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from CTSAM3DLib.cli import run_command
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
-from CTSAM3DLib.session import Segmenter
+from CTSAM3DLib.run_command import run_command
+from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.relative import off
 from training import train
-from training.distributed import World
-from training.phantoms import torso
-from training.rounds import Batch
-from training.samples import Sample
-from training.stream import training_stream
+from training.data.samples import Sample
+from training.data.stream import training_stream
+from training.learning.algorithm1 import Batch
+from training.learning.distributed import World
+from training.phantoms.phantoms import torso
 from training.train import MicroBatches, Trainer, TrainingError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from training import anatomy
-from training.case_notes import CaseNotes, atlas_notes, case_notes, matches, noted
-from training.datasets import read_dataset
+from training.data.case_notes import CaseNotes, atlas_notes, case_notes, matches, noted
+from training.data.datasets import read_dataset
 from training.vocabulary import (
     KINDS,
     atlas_table,

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib.engine import memory_forecast
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, TrainedModel, load, save
 from CTSAM3DLib.errors import ModelError
-from CTSAM3DLib.model import CTSAM3D, rff
-from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel, load, save
+from CTSAM3DLib.execution.engine import memory_forecast
+from CTSAM3DLib.model import CTSAM3D
+from CTSAM3DLib.model.ablations import rff_decoder as rff
 from CTSAM3DLib.model.configs import PAPER, SMALL, NetworkConfig
-from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.relative import off
 
 REDUCED = dataclasses.replace(
@@ -176,9 +177,9 @@ def test_of_an_overwritten_click_nothing_is_left():
 
 def test_more_clicks_than_tokens_are_survived():
     points = [(x, y, 32) for x in range(2, 64, 12) for y in range(2, 64, 12)]
-    assert len(points) > rff.MOST_CLICKS
+    assert len(points) > rff.MAX_CLICKS
     found = recovered(points)
-    assert len(found) == rff.MOST_CLICKS
+    assert len(found) == rff.MAX_CLICKS
     assert found < set(points)
 
 
@@ -187,7 +188,7 @@ def test_the_order_of_clicks_is_irrelevant(image, monkeypatch):
     read = rff.clicks_in
 
     def shuffled(click_map):
-        order = torch.randperm(rff.MOST_CLICKS, generator=torch.Generator().manual_seed(3))
+        order = torch.randperm(rff.MAX_CLICKS, generator=torch.Generator().manual_seed(3))
         positions, are_clicks = read(click_map)
         return positions[:, order], are_clicks[:, order]
 
@@ -229,6 +230,6 @@ def test_the_grid_of_tokens_lies_in_the_patch_as_clicks_do():
 
 def test_fourier_features_without_monai_are_refused_in_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "monai.networks.nets.vista3d", None)
-    monkeypatch.delitem(sys.modules, "CTSAM3DLib.model.rff")
+    monkeypatch.delitem(sys.modules, "CTSAM3DLib.model.ablations.rff_decoder")
     with pytest.raises(ModelError, match="monai"):
         CTSAM3D(dataclasses.replace(REDUCED, prompting="rff"))

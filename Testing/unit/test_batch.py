@@ -2,8 +2,8 @@
 
 import pytest
 
-from CTSAM3DLib.batch import clicks_of_rows, read_table, split_label
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.tables import clicks_of_rows, read_table, split_label
 from CTSAM3DLib.errors import ClickError
 
 

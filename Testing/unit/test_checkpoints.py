@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from CTSAM3DLib.bundled import bundled_models
+from CTSAM3DLib.checkpoints.bundled import bundled_models
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
+from CTSAM3DLib.checkpoints.load_model import load_model
 from CTSAM3DLib.errors import ModelError, OutputError
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
 from CTSAM3DLib.model.configs import PAPER, SMALL, config_named
-from CTSAM3DLib.models import load_model
 from Testing.relative import off
 from Testing.unit.golden import HERE
 

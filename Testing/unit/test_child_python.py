@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from CTSAM3DLib.child_python import child_environment, module_command
+from CTSAM3DLib.remote.child_process import child_environment, module_command
 
 HOSTILE = ("random", "torch", "runpy", "json", "typer", "numpy", "aiohttp", "sitecustomize", "usercustomize")
 ASKED = """

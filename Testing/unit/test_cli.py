@@ -14,16 +14,17 @@ import pytest
 import SimpleITK as sitk
 import slicerio
 
-from CTSAM3DLib import cli, pictures
-from CTSAM3DLib.bundled import bundled_models
-from CTSAM3DLib.clicks import Click, clicks_from_json, write_markups
+from CTSAM3DLib.checkpoints.bundled import bundled_models
+from CTSAM3DLib.checkpoints.load_model import load_model
+from CTSAM3DLib.clicks.click import Click, clicks_from_json, write_markups
+from CTSAM3DLib.clicks.simulation import dice
+from CTSAM3DLib.commands import cli
 from CTSAM3DLib.errors import OutputError
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.models import load_model
-from CTSAM3DLib.session import Session
-from CTSAM3DLib.volume import Volume
-from training import torso
-from training.metrics import dice
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.output import pictures
+from CTSAM3DLib.phantom import torso
+from CTSAM3DLib.segmentation.session import Session
 
 COMMAND = Path(sys.executable).with_name("ctsam3d")
 INSIDE = "-3.0,-2.5,1.0"
@@ -294,7 +295,7 @@ class TestWrongInput:
         refused("demo", ct, "--labels", other, "--output", tmp_path / "out", because="resample")
 
     def test_demo_without_the_training_package(self, refused, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "training.torso", None)
+        monkeypatch.setitem(sys.modules, "CTSAM3DLib.phantom.torso", None)
         refused("demo", "--output", tmp_path, because="pip install")
 
 

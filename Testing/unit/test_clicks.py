@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSAM3DLib.clicks import (
+from CTSAM3DLib.clicks.click import (
     Click,
     check_clicks,
     clicks_from_json,
@@ -17,7 +17,7 @@ from CTSAM3DLib.clicks import (
     write_markups,
 )
 from CTSAM3DLib.errors import ClickError, OutputError
-from CTSAM3DLib.volume import Geometry
+from CTSAM3DLib.imaging.volume import Geometry
 
 GEOMETRY = Geometry((20, 40, 30), (10.0, 20.0, -50.0), (1.0, 2.0, 2.5), (0, -1, 0, 1, 0, 0, 0, 0, 1))
 CLICKS = [Click((-62.0, -18.25, 1104.5)), Click((-40, 2, 1101), positive=False), Click((0.1, 1e-7, -3.0))]

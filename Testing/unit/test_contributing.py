@@ -13,7 +13,7 @@ import yaml
 from CTSAM3DLib import __version__
 from CTSAM3DLib.atomic import check_output, why_not
 from CTSAM3DLib.errors import OutputError
-from CTSAM3DServer.web.start import Start
+from CTSAM3DServer.web.handover import Start
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -217,7 +217,8 @@ def test_text_that_a_code_page_lacks_does_not_end_a_command():
 
 def test_a_workspace_reads_its_start_as_utf8_whatever_the_code_page():
     code = (
-        "import sys; from CTSAM3DServer.web.start import Start; print(ascii(str(Start.read(sys.stdin.buffer).folder)))"
+        "import sys; from CTSAM3DServer.web.handover import Start;"
+        "print(ascii(str(Start.read(sys.stdin.buffer).folder)))"
     )
     start = Start(folder=Path("J\u00fcrgen"), front="http://127.0.0.1:1", secret="s", models=("m",))
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}

@@ -11,7 +11,7 @@ import slicerio
 from pydicom.fileset import FileSet
 
 from CTSAM3DLib.errors import VolumeError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from Testing.unit.test_volume import write_slices
 
 OWN, SECRET = -1000, 12345

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, TrainedModel
 from CTSAM3DLib.errors import ModelError
+from CTSAM3DLib.execution.engine import Engine
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel
 from Testing.relative import off
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this computer has no CUDA device")

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from CTSAM3DLib import engine as engine_module
-from CTSAM3DLib.engine import Engine
-from CTSAM3DLib.grid import TileSampler
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, TrainedModel
+from CTSAM3DLib.checkpoints.load_model import load_model
+from CTSAM3DLib.execution import engine as engine_module
+from CTSAM3DLib.execution.cpu.fast_network import FastOnCpu
+from CTSAM3DLib.execution.cuda_graphs import FastOnCuda
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel
-from CTSAM3DLib.model.cuda_graphs import FastOnCuda
-from CTSAM3DLib.model.execution import FastOnCpu
-from CTSAM3DLib.models import load_model
-from CTSAM3DLib.prompts import click_maps
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.segmentation.patch_grid import TileSampler
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 
 CT = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
 
@@ -112,11 +112,11 @@ def test_what_disagrees_at_the_start_is_not_used(monkeypatch, caplog):
 class Foreseeing(FastOnCpu):
     """Notes what it makes ahead, and goes on with it until it has to stop."""
 
-    foresees = True
+    supports_prefetch = True
     known: list[np.ndarray]
     began: threading.Event
 
-    def expect(self, prompts, stop):
+    def prefetch(self, prompts, stop):
         self.known.append(prompts[0].numpy())
         self.began.set()
         while not stop():
@@ -144,7 +144,7 @@ def test_what_is_expected_is_made_ahead_until_something_is_asked(foreseeing):
     prompts = np.random.default_rng(0).random((3, 64, 64, 64), np.float32)
     foreseeing.encode(np.zeros((64, 64, 64), np.int16))
     Foreseeing.began.clear()
-    foreseeing.expect(lambda: prompts)
+    foreseeing.prefetch(lambda: prompts)
     assert Foreseeing.began.wait(30)
     assert np.array_equal(Foreseeing.known[-1], prompts)
     foreseeing.encode(np.zeros((64, 64, 64), np.int16))  # would wait for ever, did it not stop
@@ -154,11 +154,11 @@ def test_what_is_expected_waits_for_a_pause(foreseeing, monkeypatch):
     patch, prompts = np.zeros((64, 64, 64), np.int16), np.zeros((3, 64, 64, 64), np.float32)
     features = foreseeing.encode(patch)
     Foreseeing.known.clear()
-    monkeypatch.setattr(engine_module, "THINKING_S", 3600)
-    foreseeing.expect(lambda: prompts)
+    monkeypatch.setattr(engine_module, "PREFETCH_DELAY_S", 3600)
+    foreseeing.prefetch(lambda: prompts)
     foreseeing.decode([features], [prompts])
-    foreseeing.expect(lambda: prompts)
-    foreseeing.expect(lambda: prompts)
+    foreseeing.prefetch(lambda: prompts)
+    foreseeing.prefetch(lambda: prompts)
     foreseeing.close()
     assert not Foreseeing.known
 

@@ -7,10 +7,10 @@ import psutil
 import pytest
 import torch
 
-from CTSAM3DLib.engine import Engine, memory_forecast
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, TrainedModel
 from CTSAM3DLib.errors import MemoryForecastError
+from CTSAM3DLib.execution.engine import Engine, memory_forecast
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import ModelInfo, TrainedModel
 from CTSAM3DLib.model.configs import SMALL
 
 

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
+from CTSAM3DLib.execution.cpu.fast_block import FastBlock
+from CTSAM3DLib.execution.cpu.fast_network import FastOnCpu
+from CTSAM3DLib.execution.cpu.modulation_cache import ModulationCache, kinds_of_tiles
+from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
+from CTSAM3DLib.execution.cpu.tiles import TileGrid
 from CTSAM3DLib.model.configs import PAPER, SMALL
-from CTSAM3DLib.model.crew import Crew
-from CTSAM3DLib.model.decoder import PromptBlock, interpolated
-from CTSAM3DLib.model.execution import FastOnCpu
-from CTSAM3DLib.model.fast_block import FastBlock
+from CTSAM3DLib.model.decoder import interpolated
 from CTSAM3DLib.model.network import CTSAM3D
-from CTSAM3DLib.model.responses import Responses, kinds_of_tiles
-from CTSAM3DLib.model.tiles import Scratch, TileGrid
-from CTSAM3DLib.prompts import click_maps
+from CTSAM3DLib.model.spade import SpadeBlock
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.relative import off
 
 
@@ -128,35 +130,35 @@ def test_an_answer_does_not_depend_on_the_number_of_threads(network, levels, ask
 @torch.inference_mode()
 def test_what_is_made_ahead_changes_no_answer(fast, levels, asked_alone, checks):
     """However far it came: it is stopped when it has asked so many times whether it should."""
-    if not fast.foresees and checks:
+    if not fast.supports_prefetch and checks:
         pytest.skip("this network makes nothing ahead, however long it is let")
     fast.decode(levels, prompts_of("noise"))
     asked = itertools.count()
-    fast.expect(prompts_of("neighbour"), lambda: next(asked) >= checks)
+    fast.prefetch(prompts_of("neighbour"), lambda: next(asked) >= checks)
     assert torch.equal(fast.decode(levels, prompts_of("later click"))[0], asked_alone[0])
 
 
 @torch.inference_mode()
 def test_what_is_made_ahead_need_not_be_made_again(network, fast, levels, monkeypatch):
-    compute, computed = Responses._compute, []
+    compute, computed = ModulationCache._compute, []
 
-    def counted(self: Responses, block: torch.Tensor, scratch: Scratch) -> None:
+    def counted(self: ModulationCache, block: torch.Tensor, buffers: BufferPool) -> None:
         computed.append(int((block >= 0).sum()))
-        compute(self, block, scratch)
+        compute(self, block, buffers)
 
     def tiles_of(work: Callable[[], object]) -> int:
         computed.clear()
         work()
         return sum(computed)
 
-    monkeypatch.setattr(Responses, "_compute", counted)
+    monkeypatch.setattr(ModulationCache, "_compute", counted)
     prompts, without_click = prompts_of("later click"), prompts_of("later click")
     without_click[:, 2] = 0
     fast.decode(levels, prompts_of("noise"))
-    ahead = tiles_of(lambda: fast.expect(without_click, lambda: False))
-    assert fast.foresees == (network.config is PAPER) == (ahead > 0)
+    ahead = tiles_of(lambda: fast.prefetch(without_click, lambda: False))
+    assert fast.supports_prefetch == (network.config is PAPER) == (ahead > 0)
     near_click = tiles_of(lambda: fast.decode(levels, prompts))
-    if fast.foresees:
+    if fast.supports_prefetch:
         assert 0 < near_click < ahead / 2
     assert tiles_of(lambda: fast.decode(levels, prompts)) == 0
 
@@ -166,20 +168,20 @@ def test_what_is_made_ahead_need_not_be_made_again(network, fast, levels, monkey
 @torch.inference_mode()
 def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
     torch.manual_seed(0)
-    block = PromptBlock(16, 3, 8)
+    block = SpadeBlock(16, 3, 8)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # responses that differ from place to place
     maps = interpolated(prompts_of(kind))[(8, 16, 32).index(side) + 2]
     x = torch.randn(1, 16, side, side, side)
     expected = block(x, maps)
-    crew = Crew()
-    fast = FastBlock(block, side, crew, Scratch())
+    team = ThreadTeam()
+    fast = FastBlock(block, side, team, BufferPool())
 
     def answer() -> torch.Tensor:
-        fast.meet(maps)
+        fast.start_modulation(maps)
         return fast(x, maps)
 
-    assert off(crew.lead(answer), expected) < ROUNDING
+    assert off(team.run(answer), expected) < ROUNDING
 
 
 def test_where_responses_are_computed():

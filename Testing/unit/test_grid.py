@@ -10,9 +10,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from CTSAM3DLib import grid as grid_module
-from CTSAM3DLib.grid import AIR_HU, PAPER_SPACING, PATCH, ModelGrid, TileSampler, bring_back
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.segmentation import patch_grid as grid_module
+from CTSAM3DLib.segmentation.bring_back import bring_back
+from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, TileSampler
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

@@ -10,10 +10,11 @@ from scipy.ndimage import gaussian_filter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
+from CTSAM3DLib.execution.cpu.fast_network import FastOnCpu
 from CTSAM3DLib.model.configs import SMALL
-from CTSAM3DLib.model.execution import FastOnCpu
-from CTSAM3DLib.model.folding import shuffled, unshuffled
-from CTSAM3DLib.model.guidance import (
+from CTSAM3DLib.model.network import CTSAM3D
+from CTSAM3DLib.model.pixel_shuffle import shuffled, unshuffled
+from CTSAM3DLib.model.small.guidance import (
     ALIENATION,
     EDGE_COSTS,
     REACH,
@@ -25,7 +26,6 @@ from CTSAM3DLib.model.guidance import (
     of_one_structure,
     similarity,
 )
-from CTSAM3DLib.model.network import CTSAM3D
 from Testing.relative import off
 
 ROUNDING = 1e-4

@@ -9,12 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from CTSAM3DLib import download as download_module
-from CTSAM3DLib import model_store
-from CTSAM3DLib.bundled import bundled_models
+from CTSAM3DLib.checkpoints import download as download_module
+from CTSAM3DLib.checkpoints import model_store
+from CTSAM3DLib.checkpoints.bundled import bundled_models
+from CTSAM3DLib.checkpoints.checkpoint import load
+from CTSAM3DLib.checkpoints.model_store import FOLDER_VARIABLE, ModelStore
 from CTSAM3DLib.errors import Cancelled, ModelError
-from CTSAM3DLib.model.checkpoints import load
-from CTSAM3DLib.model_store import FOLDER_VARIABLE, ModelStore
 
 (NAME, BUNDLED), *_ = bundled_models().items()
 CONTENT = BUNDLED.read_bytes()

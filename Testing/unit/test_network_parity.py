@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from CTSAM3DLib.checkpoints.checkpoint import TrainedModel, load
+from CTSAM3DLib.checkpoints.released_config import read_window
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model import build
-from CTSAM3DLib.model.checkpoints import TrainedModel, load
-from CTSAM3DLib.prompts import click_maps
-from CTSAM3DLib.published_config import read_window
+from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.relative import off
 from Testing.unit.golden import HERE, excerpt, inputs, published_weights, weight
 

@@ -13,10 +13,10 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 
-from CTSAM3DLib.canvas import Canvas
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.session import Segmenter, Session, State, _prefixes
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.segmentation.canvas import Canvas
+from CTSAM3DLib.segmentation.session import Segmenter, Session, State, _prefixes
 from Testing.benchmarks.network import liver
 from Testing.processors import environment
 
@@ -31,7 +31,7 @@ OTHERS = {
 }
 BEGUN = 2
 """Clicks that were made here when the mask moves to another processor."""
-MOST_CHANGED = 1e-4
+MAX_CHANGED = 1e-4
 
 
 def clicked() -> tuple[Volume, list[Click]]:
@@ -77,4 +77,4 @@ def test_a_mask_moves_to_another_processor(begun, other, tmp_path):
         continued, *anew = file.values()
     for there, here in ((continued, masks[-1]), *zip(anew, masks, strict=True)):
         assert here.any()
-        assert np.count_nonzero(there != here) <= MOST_CHANGED * np.count_nonzero(here)
+        assert np.count_nonzero(there != here) <= MAX_CHANGED * np.count_nonzero(here)

@@ -129,7 +129,7 @@ def test_importing_the_library_brings_in_neither_torch_nor_simpleitk():
 
 def test_the_engine_does_not_bring_in_the_compiler():
     """PyTorch's compiler takes a second to import and 70 MiB, and nothing that segments compiles."""
-    code = "import sys, CTSAM3DLib.engine; sys.exit('torch._dynamo' in sys.modules)"
+    code = "import sys, CTSAM3DLib.execution.engine; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

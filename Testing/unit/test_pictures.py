@@ -4,11 +4,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import OutputError
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.pictures import DPI, GAP_MM, LEGEND_INCHES, PALETTE, WIDTH_INCHES, Overlay, three_planes
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.output.pictures import DPI, GAP_MM, LEGEND_INCHES, PALETTE, WIDTH_INCHES, Overlay, three_planes
 
 MAGENTA = (1.0, 0.0, 1.0)
 BALL_LPS, RADIUS = np.array((-22.0, -15.0, 26.0)), 12.0

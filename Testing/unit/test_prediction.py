@@ -6,12 +6,12 @@ import time
 import numpy as np
 import pytest
 
-from CTSAM3DLib import prediction
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import Cancelled, CTSAM3DError, VolumeError
-from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Preparation, Request
-from CTSAM3DLib.volume import Geometry, Volume
-from Testing.unit.gated_backend import GatedBackend
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.interaction import prediction_worker as prediction
+from CTSAM3DLib.interaction.prediction_worker import Answer, Failure, PredictionWorker, Preparation, Request
+from Testing.support.gated_backend import GatedBackend
 
 PATIENCE_S = 20
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from CTSAM3DLib.prompts import RADIUS, SIGMA, click_maps
+from CTSAM3DLib.segmentation.prompt_maps import RADIUS, SIGMA, click_maps
 
 
 def positive_map(*points, size=64):

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from CTSAM3DLib.canvas import Canvas
-from CTSAM3DLib.grid import ModelGrid
-from CTSAM3DLib.growth import Patch
-from CTSAM3DLib.protocol import Allowed, Answer, ProtocolError, pack, pack_tiles, unpack, unpack_tiles
+from CTSAM3DLib.remote.protocol import Allowed, Answer, ProtocolError, pack, pack_tiles, unpack, unpack_tiles
+from CTSAM3DLib.segmentation.canvas import Canvas
+from CTSAM3DLib.segmentation.growth import Patch
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid
 
 GRID = ModelGrid((0, 0, 0), (70, 64, 130))
 SHAPES = st.tuples(*[st.integers(0, 9)] * 3)

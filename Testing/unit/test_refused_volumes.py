@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from CTSAM3DLib.errors import VolumeError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT, CONVERTED_CT = f"{CT}.1", f"{CT}.2"

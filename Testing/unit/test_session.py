@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from CTSAM3DLib.cache import Cache
-from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.engine import Engine
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, VolumeError
-from CTSAM3DLib.grid import TileSampler
-from CTSAM3DLib.session import Segmenter, Session
-from CTSAM3DLib.volume import Geometry, Volume
-from Testing.unit.threshold_network import threshold_model
+from CTSAM3DLib.execution.engine import Engine
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.segmentation.patch_grid import TileSampler
+from CTSAM3DLib.segmentation.session import Segmenter, Session
+from Testing.support.threshold_network import threshold_model
 
 SPACING = (1.5, 1.5, 1.5)
 STRAIGHT = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -213,7 +213,7 @@ def test_the_next_click_is_expected_where_the_last_was_answered(tube, monkeypatc
 
 
 def test_growth_stops_at_the_patch_budget(segmenter, tube, monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.session.MOST_PATCHES", 2)
+    monkeypatch.setattr("CTSAM3DLib.segmentation.session.MAX_PATCHES", 2)
     result = segmenter.open(tube).segment([click_at(tube, 60, 46, 36)])
     assert len(result.patches) == 3
 

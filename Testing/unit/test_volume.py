@@ -15,10 +15,10 @@ import SimpleITK as sitk
 import slicerio
 
 from CTSAM3DLib.errors import OutputError, VolumeError
-from CTSAM3DLib.geometry import filled_box
-from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.volume import Geometry, Volume
-from CTSAM3DLib.volume_io import as_image
+from CTSAM3DLib.imaging.geometry import filled_box
+from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.volume import Geometry, Volume
+from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)

@@ -1,10 +1,12 @@
-"""Convolutions by minimal filtering give the direct convolution's numbers, as exactly as float32 lets them."""
+"""Convolutions by Winograd convolution give the direct convolution's numbers, as exactly as float32 lets them."""
 
 import pytest
 import torch
 
-from CTSAM3DLib.model.tiles import BLOCK, Moments, Scratch, TileGrid, inside
-from CTSAM3DLib.model.winograd import WinogradConv, transforms
+from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
+from CTSAM3DLib.execution.cpu.moments import Moments
+from CTSAM3DLib.execution.cpu.tiles import BLOCK, TileGrid, inside
+from CTSAM3DLib.execution.cpu.winograd import WinogradConv, transforms
 from Testing.relative import off
 
 CHANNELS, NEW_CHANNELS = 40, 24
@@ -38,14 +40,14 @@ def test_a_volume_is_convolved_nearly_as_exactly_as_directly(side, root_mean_squ
     exact = convolution.double()(image.double())[0].permute(1, 2, 3, 0)
     convolution.float()
 
-    grid, scratch = TileGrid(16, side), Scratch()
+    grid, buffers = TileGrid(16, side), BufferPool()
     fast = WinogradConv(convolution.weight, convolution.bias, grid)
-    padded = scratch.padded("image", 16, CHANNELS)
+    padded = buffers.padded("image", 16, CHANNELS)
     inside(padded).copy_(image[0].permute(1, 2, 3, 0))
     volume = torch.empty(16, 16, 16, NEW_CHANNELS)
     for layers in grid.layers():
         target = grid.view(volume, layers)
-        tiles = fast(planes_of(fast, grid, padded, layers), torch.arange(len(layers) * grid.along**2), scratch)
+        tiles = fast(planes_of(fast, grid, padded, layers), torch.arange(len(layers) * grid.along**2), buffers)
         target.copy_(tiles.view(target.shape))
 
     error = (volume - exact).pow(2).mean().sqrt()
@@ -57,16 +59,16 @@ def test_a_volume_is_convolved_nearly_as_exactly_as_directly(side, root_mean_squ
 @torch.inference_mode()
 def test_a_tile_does_not_depend_on_which_others_are_asked_for(side, tile):
     """To the bit, on every processor: it has its own row in a block of as many tiles as ever."""
-    grid, scratch = TileGrid(side, tile), Scratch()
+    grid, buffers = TileGrid(side, tile), BufferPool()
     fast = WinogradConv(torch.randn(NEW_CHANNELS, CHANNELS, 3, 3, 3), None, grid)
-    padded = scratch.padded("image", side, CHANNELS)
+    padded = buffers.padded("image", side, CHANNELS)
     inside(padded).copy_(torch.randn(side, side, side, CHANNELS))
     planes = planes_of(fast, grid, padded, range(grid.along))
 
     def convolved(numbers: torch.Tensor) -> dict[int, torch.Tensor]:
         answers = {}
         for block in grid.blocks(numbers):
-            answer = fast(planes, torch.where(block >= 0, block, block.max()), scratch)
+            answer = fast(planes, torch.where(block >= 0, block, block.max()), buffers)
             answers |= {int(number): answer[:, :, :, row].clone() for row, number in enumerate(block) if number >= 0}
         return answers
 

@@ -7,7 +7,7 @@ import functools
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from Testing.web import sample
+from Testing.support import web_sample as sample
 from Testing.web.desk import Desk
 from Testing.web.site import CHROMIUM, WINDOW, Site
 
@@ -27,7 +27,7 @@ def browser():
 @pytest.fixture(scope="session")
 def torso():
     """The sample's phantom with voxels of 3 mm, which is quicker to open."""
-    from training.torso import torso
+    from CTSAM3DLib.phantom.torso import torso
 
     return torso(spacing=(3.0, 3.0, 3.0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import slicerio
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 
 
 def mask_of(path, name: str, ct: Volume) -> np.ndarray:

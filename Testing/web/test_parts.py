@@ -4,14 +4,14 @@ import zipfile
 
 import pytest
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
-from CTSAM3DServer.web import opening
-from CTSAM3DServer.web.backends import THIS_COMPUTER, Backends, Front, ServedModel, SharedNetwork
-from CTSAM3DServer.web.opening import find_ct, safe_path
-from CTSAM3DServer.web.saved import SavedSegment, SavedWorkspace
-from CTSAM3DServer.web.start import KnownServer
-from CTSAM3DServer.web.terms import anatomy
+from CTSAM3DServer.web.handover import KnownServer
+from CTSAM3DServer.web.scene import upload as opening
+from CTSAM3DServer.web.scene.persistence import SavedSegment, SavedWorkspace
+from CTSAM3DServer.web.scene.terminology import anatomy
+from CTSAM3DServer.web.scene.upload import find_ct, safe_path
+from CTSAM3DServer.web.workspace.backends import THIS_COMPUTER, Backends, Front, ServedModel, SharedNetwork
 
 
 @pytest.mark.parametrize("name", ["", "/", "..", "a/../../b", "C:/windows", "..\\up", "nul\0byte"])
@@ -44,7 +44,7 @@ def test_files_without_an_ending_are_a_series_in_their_folder(tmp_path):
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "MOST_UNPACKED", 1000)
+    monkeypatch.setattr(opening, "MAX_UNPACKED", 1000)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ct.nii", b"0" * 100_000)
     with pytest.raises(VolumeError, match="unpacks to more than"):

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from CTSAM3DLib.local_process import LocalServer
+from CTSAM3DLib.remote.local_server import LocalServer
 
 
 @pytest.fixture(scope="module")

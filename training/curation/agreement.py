@@ -8,12 +8,12 @@ import numpy as np
 from rich.box import SIMPLE
 from rich.table import Table
 
+from CTSAM3DLib.clicks.simulation import dice
 from training.anatomy import TISSUE_TYPES
 from training.curation.ingest import ingest
 from training.curation.orient import to_rai
 from training.curation.tissues import TissueProvider
-from training.datasets.records import CaseRecord
-from training.metrics import dice
+from training.data.datasets.records import CaseRecord
 
 
 def agreement_table(records: Sequence[CaseRecord], first: TissueProvider, second: TissueProvider) -> Table:

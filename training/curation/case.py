@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.body import body_of, in_body
 from training.curation.corrected import read_corrected
@@ -22,8 +22,8 @@ from training.curation.orient import to_rai
 from training.curation.overlay import draw_overlay
 from training.curation.scene import write_scene
 from training.curation.tissues import TissueProvider
-from training.datasets.records import CaseRecord
-from training.real_volumes import content_hash
+from training.data.datasets.records import CaseRecord
+from training.data.real_volumes import content_hash
 
 CURATION = "1"
 """Raise whenever a case would come out differently, so that what was curated before is done again."""

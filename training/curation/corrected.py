@@ -8,12 +8,12 @@ import numpy as np
 import SimpleITK as sitk
 import slicerio
 
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.volume import Volume
-from CTSAM3DLib.volume_io import as_image
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.defects import Defect, blaming
-from training.datasets.records import read_labels
+from training.data.datasets.records import read_labels
 
 ENDING = ".seg.nrrd"
 _VALUES = {name: value for value, name in anatomy.EXTENDED.items()}

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.defects import Defect, blaming
-from training.datasets.records import CaseRecord, read_labels
+from training.data.datasets.records import CaseRecord, read_labels
 
 _TISSUES = anatomy.GROUPS["Curated"]
 _VALUES = {name: value for value, name in anatomy.EXTENDED.items() if name not in _TISSUES}
 
-MOST_OVERLAPS = 3
+MAX_OVERLAPS = 3
 """Pairs of masks that are named, those that overlap most."""
 
 
@@ -94,5 +94,5 @@ def _merged(record: CaseRecord, ct: Volume) -> tuple[np.ndarray, list[str]]:
         labels[mask] = _VALUES[record.labels[value]]
     if not overlaps:
         return labels, []
-    most = [f"{over} has {voxels} of {under}" for (under, over), voxels in overlaps.most_common(MOST_OVERLAPS)]
+    most = [f"{over} has {voxels} of {under}" for (under, over), voxels in overlaps.most_common(MAX_OVERLAPS)]
     return labels, [f"{sum(overlaps.values())} voxels lie in two masks: {', '.join(most)}."]

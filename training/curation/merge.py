@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from CTSAM3DLib.geometry import filled_box
+from CTSAM3DLib.imaging.geometry import filled_box
 from training.curation.regions import distance_to, without_dust
 
 FAT_HU, MUSCLE_HU = (-190, -30), (-29, 150)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from CTSAM3DLib.geometry import Geometry
-from CTSAM3DLib.grid import AIR_HU
-from CTSAM3DLib.volume import Volume
-from CTSAM3DLib.volume_io import as_image
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.volume import Volume
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 STRAIGHT = 1e-3

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from CTSAM3DLib.atomic import writing_whole
-from CTSAM3DLib.geometry import filled_box
+from CTSAM3DLib.imaging.geometry import filled_box
 from training import anatomy
 from training.curation.colors import DOUBT, TISSUES, color_table
 from training.curation.merge import is_tissue

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.audit import OPEN, Action, AuditLog, Decision, ReviewState
 from training.curation.body import body_of
@@ -117,7 +117,7 @@ def import_corrected(folder: CuratedFolder, case: str, file: Path, who: str) -> 
 
 
 def write_dataset(folder: CuratedFolder) -> None:
-    """List all cases that were not rejected in dataset.json, in the layout of `training.datasets.own`."""
+    """List all cases that were not rejected in dataset.json, in the layout of `training.data.datasets.own`."""
     entries = []
     for case, state in current_cases(folder):
         if state.status != "rejected":

@@ -13,8 +13,8 @@ import slicer
 
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import OutputError
-from CTSAM3DLib.segmentation_io import Segment, write_segmentation
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
 from training import anatomy
 from training.curation.colors import color_of
 

@@ -16,12 +16,12 @@ import numpy as np
 from scipy.ndimage import binary_closing, find_objects
 
 from CTSAM3DLib.errors import VolumeError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training.data import atlas_fillers as fillers
 from training.data.atlas_bodies import give_skeleton
 from training.data.label_canvas import LabelCanvas, filled
 from training.data.prepared import ATLAS_PREFIX, PreparedCase
-from training.real_volumes import isotropic_grid, resampled_labels
+from training.data.real_volumes import isotropic_grid, resampled_labels
 
 SCALES = {"spl-abdominal": 1.5}
 """Atlas to the factor by which it becomes an adult: its kidney is 61 mm long and its pelvis 188 mm wide."""

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, find_objects
 
-from training.case_notes import case_notes
+from training.data.case_notes import case_notes
 from training.data.prepared import PreparedCase
 from training.vocabulary import KINDS, group_of_kind, label_table
 
-FEWEST_VOXELS = 60
+MIN_VOXELS = 60
 """Of a kind in a patient; fewer say nothing about either."""
-FEWEST_SHRUNK = 200
+MIN_SHRUNK = 200
 """Voxels that must be left for a structure to be measured without its rim, which its neighbours lighten or darken."""
 BETWEEN = 12.0
-"""HU by which the means of patients differ, where a kind was measured in fewer than `FEWEST_PATIENTS`."""
-FEWEST_PATIENTS = 3
+"""HU by which the means of patients differ, where a kind was measured in fewer than `MIN_PATIENTS`."""
+MIN_PATIENTS = 3
 
 
 class KindHu(NamedTuple):
@@ -118,16 +118,16 @@ def _measured(case: PreparedCase) -> Iterable[tuple[str, NDArray[np.int16]]]:
             box = tuple(slice(max(along.start - 1, 0), along.stop + 1) for along in boxes[value - 1])
             mask = case.labels[box] == value
             inner = binary_erosion(mask, border_value=1)
-            by_kind[KINDS[allowed[0]]].append(case.hu[box][inner if inner.sum() >= FEWEST_SHRUNK else mask])
+            by_kind[KINDS[allowed[0]]].append(case.hu[box][inner if inner.sum() >= MIN_SHRUNK else mask])
     for kind, values in by_kind.items():
         together = np.concatenate(values)
-        if together.size >= FEWEST_VOXELS:
+        if together.size >= MIN_VOXELS:
             yield kind, together
 
 
 def _of_patients(each: list[NDArray[np.float64]]) -> KindHu:
     middles, widths = np.array(each).T
-    between = float(np.std(middles)) if len(each) >= FEWEST_PATIENTS else BETWEEN
+    between = float(np.std(middles)) if len(each) >= MIN_PATIENTS else BETWEEN
     return KindHu(float(np.median(middles)), float(np.median(widths)), between)
 
 

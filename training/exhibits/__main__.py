@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from CTSAM3DLib.cli import run_command
-from training import results
+from CTSAM3DLib.run_command import run_command
+from training.evaluation import results
 from training.exhibits.costs import read_costs
 from training.exhibits.material import Material
 from training.exhibits.page import write_all
@@ -24,7 +24,7 @@ def main(
     study: Annotated[
         Path | None, typer.Option(help="YAML that names the systems; without, runs stand under their own names.")
     ] = None,
-    costs: Annotated[Path | None, typer.Option(help="CSV of training.efficiency.")] = None,
+    costs: Annotated[Path | None, typer.Option(help="CSV of training.evaluation.efficiency.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Folder of cases for the pictures, of training.paper.")] = None,
 ) -> None:
     """Write a page with every exhibit, its tables as CSV and its figures as PNG and PDF."""

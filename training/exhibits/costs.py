@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.grid import PATCH
 from CTSAM3DLib.model.configs import config_named
-from training.efficiency import COLUMNS
+from CTSAM3DLib.segmentation.patch_grid import PATCH
+from training.config import Recipe
+from training.evaluation.efficiency import COLUMNS
 from training.exhibits.queries import PUBLISHED_FILE
 from training.exhibits.tables import DAGGER, NOT_MEASURED, markdown_table
-from training.muon import optimisers
-from training.recipe import Recipe
+from training.learning.muon import optimisers
 
 RECIPE = "paper.yaml"
 TRAINING_VOLUMES, SAMPLES_PER_VOLUME = 1139, 8
@@ -29,15 +29,15 @@ METRICS = {
 
 
 def read_costs(path: Path | None) -> pd.DataFrame:
-    """The lines of `training.efficiency`; none without a file. Raises CTSAM3DError for a file of another kind."""
+    """Lines of `evaluation.efficiency`; none without a file. Raises CTSAM3DError for a file of another kind."""
     if path is None:
         return pd.DataFrame(columns=list(COLUMNS))
     try:
         costs = pd.read_csv(path)
     except (OSError, ValueError) as error:
-        raise CTSAM3DError(f"{path} cannot be read ({error}); write it by training.efficiency.") from error
+        raise CTSAM3DError(f"{path} cannot be read ({error}); write it by training.evaluation.efficiency.") from error
     if tuple(costs.columns) != COLUMNS:
-        raise CTSAM3DError(f"{path} has other columns than those of training.efficiency; give its file.")
+        raise CTSAM3DError(f"{path} has other columns than those of training.evaluation.efficiency; give its file.")
     return costs
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from CTSAM3DLib.atomic import writing_whole
+from training.evaluation.results import Failure
 from training.exhibits import costs
 from training.exhibits.catalogue import TABLES
 from training.exhibits.figures import Drawn, main_figures, supplementary_figures
@@ -19,7 +20,6 @@ from training.exhibits.material import Material
 from training.exhibits.queries import MEASURED
 from training.exhibits.style import house_style, save
 from training.exhibits.tables import DAGGER, TableSpec, comparisons_markdown, to_markdown
-from training.results import Failure
 
 PAGE = "exhibits.md"
 NOTHING = "Nothing was measured for this exhibit."
@@ -87,7 +87,10 @@ def _figure(output: Path, drawn: Drawn, material: Material) -> str:
 
 def _costs(output: Path, material: Material, number: int, title: str, table: str) -> str:
     _write_csv(costs.cells(f"supplementary{number}", material.costs), output / f"supplementary{number}.csv")
-    note = "Operations are multiply-adds of one patch; measured with untrained weights by `training.efficiency`."
+    note = (
+        "Operations are multiply-adds of one patch; measured with untrained weights by "
+        "`training.evaluation.efficiency`."
+    )
     source = f"{DAGGER} Guo et al., arXiv:2403.15063, supplementary Table {number}."
     return _section(f"Supplementary Table {number}: {title}", note, table, source)
 

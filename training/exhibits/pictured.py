@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.volume import Volume
-from training.metrics import dice
+from CTSAM3DLib.imaging.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import yaml
 
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
-from training import results
-from training.comparisons.systems import SYSTEMS
+from training.evaluation import results
+from training.evaluation.comparisons.systems import SYSTEMS
 
 METRICS = {"dsc": "dsc", "nsd": "nsd_5"}
 """Metric of an exhibit to column of the results; the paper's tolerance of the NSD is 5, read as mm."""

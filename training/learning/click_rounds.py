@@ -20,7 +20,7 @@ from training.learning.starting_masks import starting_masks
 from training.learning.strokes import boxes, lassos, scribbles, unsure
 
 BEGINNINGS = ("click", "scribble", "box", "lasso")
-MOST_JITTER = 0.6
+MAX_JITTER = 0.6
 """Greatest share of the depth of an error by which a click may miss its deepest voxel."""
 
 
@@ -79,4 +79,4 @@ class Prompted:
         self.maps.add_scribbles(drawn._replace(there=drawn.there & which))
 
     def _jitter(self) -> Tensor:
-        return draws.uniform(len(self.truth), self._generator, self.truth.device, 0.0, MOST_JITTER)
+        return draws.uniform(len(self.truth), self._generator, self.truth.device, 0.0, MAX_JITTER)

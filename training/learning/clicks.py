@@ -1,4 +1,4 @@
-"""Clicks simulated for a whole batch on the device: the rule of `training.click_simulation`, and as people click.
+"""Clicks simulated for a whole batch on the device: the rule of `CTSAM3DLib.clicks.simulation`, and as people click.
 
 People do not draw uniformly from a structure: they aim at its middle, at its border, beside it, at its thin parts, and
 some click twice in one place. `first_clicks` mixes these manners by their shares.
@@ -60,7 +60,7 @@ def error_region(truth: Tensor, prediction: Tensor, sign: Tensor) -> Tensor:
 
 @torch.no_grad()
 def next_clicks(truth: Tensor, prediction: Tensor, jitter: float | Tensor = 0.0, generator: Generator = None) -> Clicks:
-    """Where a user who knows the truth would click next; the rule of `training.click_simulation.next_click`.
+    """Where a user who knows the truth would click next; the rule of `CTSAM3DLib.clicks.simulation.next_click`.
 
     False negatives and false positives are measured apart by their distance to the nearest voxel that is not in their
     set, the outside of the array included; the deeper set is clicked, false negatives at a draw. Patches whose

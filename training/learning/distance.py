@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-LONGEST_AXIS = 256
+MAX_AXIS = 256
 """Up to this many voxels an axis, all sums stay below 2¹⁵."""
 FAR = 1 << 14
 """What `squared_distance` says where nothing is within reach."""
-LONGEST_REACH = 73
+MAX_REACH = 73
 """Three squares of it stay below `FAR`."""
 
 
@@ -30,13 +30,11 @@ def squared_depth(mask: Tensor) -> Tensor:
         int16, the same shape.
 
     Raises:
-        ValueError: an axis is longer than `LONGEST_AXIS` voxels.
+        ValueError: an axis is longer than `MAX_AXIS` voxels.
 
     """
-    if max(mask.shape[-3:]) > LONGEST_AXIS:
-        raise ValueError(
-            f"Axes of {tuple(mask.shape[-3:])} voxels are too long: at most {LONGEST_AXIS}. Crop the array."
-        )
+    if max(mask.shape[-3:]) > MAX_AXIS:
+        raise ValueError(f"Axes of {tuple(mask.shape[-3:])} voxels are too long: at most {MAX_AXIS}. Crop the array.")
     depths = [_squared_depth(part) for part in _parts(mask.reshape(-1, *mask.shape[-3:]))]
     return torch.cat(depths).view(mask.shape)
 
@@ -53,11 +51,11 @@ def squared_distance(points: Tensor, reach: int) -> Tensor:
         int16, the same shape; `FAR` or more where no cube is.
 
     Raises:
-        ValueError: `reach` is above `LONGEST_REACH`.
+        ValueError: `reach` is above `MAX_REACH`.
 
     """
-    if reach > LONGEST_REACH:
-        raise ValueError(f"A reach of {reach} voxels is too long: at most {LONGEST_REACH}.")
+    if reach > MAX_REACH:
+        raise ValueError(f"A reach of {reach} voxels is too long: at most {MAX_REACH}.")
     return torch.cat([_squared_distance(part, reach) for part in _parts(points.reshape(-1, *points.shape[-3:]))]).view(
         points.shape
     )

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from CTSAM3DLib.model.folding import unshuffled
-from CTSAM3DLib.model.semantics import Anatomy
+from CTSAM3DLib.model.pixel_shuffle import unshuffled
+from CTSAM3DLib.model.small.embedding import Anatomy
 from training.learning.resident import Resident
 from training.learning.samples import Patches
 from training.vocabulary import KINDS, VALUES

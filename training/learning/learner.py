@@ -23,18 +23,18 @@ import torch
 from torch import Tensor, nn
 
 from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import ModelInfo, load, save
-from training.curve import curve_writer
-from training.distributed import World
+from training.learning.curve import curve_writer
+from training.learning.distributed import World
 from training.learning.label_maps import Prototypes
+from training.learning.muon import optimisers
 from training.learning.plan import Plan
 from training.learning.resident import Resident
 from training.learning.samples import Placement
 from training.learning.tasks import Learning, Step
 from training.learning.warm_start import fitted
-from training.muon import optimisers
 
 PART_BYTES = 15 * 2**20
 CURVE_COLUMNS = ("step", "task", "figure", "value", "rate", "seconds")

@@ -10,10 +10,10 @@ from typing import Any
 
 from CTSAM3DLib.model import CTSAM3D
 from CTSAM3DLib.model.configs import config_named
+from training.config import RecipeError, recipe_values
 from training.learning.click_rounds import Prompting
 from training.learning.looks import LookRange
 from training.learning.poses import PoseRange
-from training.recipe import RecipeError, recipe_values
 
 FOLDER = Path(__file__).parents[1] / "plans"
 TASKS = ("label_maps", "clicks", "cross_patch")

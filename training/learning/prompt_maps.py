@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from CTSAM3DLib.prompts import RADIUS, SIGMA
+from CTSAM3DLib.segmentation.prompt_maps import RADIUS, SIGMA
 from training.learning.clicks import Clicks
 from training.learning.distance import FAR, squared_distance
 from training.learning.strokes import Scribbles
@@ -33,7 +33,7 @@ class PromptMaps:
 
     @torch.no_grad()
     def add(self, clicks: Clicks) -> None:
-        """Draw a click in each patch that has one; it overwrites its cube (`CTSAM3DLib.prompts.click_maps`)."""
+        """Draw a click in each patch that has one; it overwrites its cube, as in `prompt_maps.click_maps`."""
         device, sizes = self.drawn.device, self.drawn.shape[2:]
         offsets = [
             torch.arange(size, device=device) - axis[:, None]

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.case_notes import CaseNotes, atlas_notes, case_notes
+from training.data.case_notes import CaseNotes, atlas_notes, case_notes
 from training.data.prepared import ATLAS_PREFIX, Prepared, PreparedCase
 from training.learning.looks import AIR_HU
 from training.learning.painting import Palette
@@ -22,7 +22,7 @@ from training.vocabulary import KINDS, VALUES, LabelTable, group_of_kind, label_
 
 ANCHORS = 400
 """Voxels kept of each structure, to lay patches around."""
-FEWEST_VOXELS = 20
+MIN_VOXELS = 20
 SCENE_NOTES = CaseNotes(complete=False)
 CONTRAST_HU = {
     "Cardiovascular vessels": (-60.0, 200.0),
@@ -183,7 +183,7 @@ def _where(label_map: NDArray[np.integer]) -> Sequence[tuple[int, int, NDArray[n
     at_border = set(np.unique(label_map[rim]).tolist())
     found = []
     for number, start, count in zip(numbers.tolist(), starts, counts.tolist(), strict=True):
-        if count >= FEWEST_VOXELS:
+        if count >= MIN_VOXELS:
             every = np.random.default_rng(number).permutation(count)[:ANCHORS]
             found.append((number, count, labelled[order[start + every]], number in at_border))
     return found

@@ -17,10 +17,10 @@ from torch import Tensor
 from CTSAM3DLib.model import CTSAM3D
 from training.learning.click_rounds import Prompted
 from training.learning.label_maps import Prototypes, label_losses
+from training.learning.losses import HEAT_MAP_SIGMA, dice_of, segmentation_loss
 from training.learning.plan import Plan, Task
 from training.learning.resident import Resident
 from training.learning.samples import Drawing, Patches, Placement, read, scaled
-from training.losses import HEAT_MAP_SIGMA, dice_of, segmentation_loss
 
 QUALITY_WEIGHT = 0.1
 PAIR_OFFSET = 44
@@ -110,7 +110,7 @@ class Learning:
 
 
 def heat_maps(truth: Tensor) -> Tensor:
-    """As `training.losses.heat_map`, for bool (b, 1, n, n, n): a Gaussian at the voxel nearest to the centroid."""
+    """As `losses.heat_map`, for bool (b, 1, n, n, n): a Gaussian at the voxel nearest to the centroid."""
     side, device = truth.shape[-1], truth.device
     along = torch.arange(side, device=device, dtype=torch.float32)
     axes = [along.view(shape) for shape in ((1, -1, 1, 1), (1, 1, -1, 1), (1, 1, 1, -1))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from CTSAM3DLib.checkpoints.checkpoint import load
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.checkpoints import load
 
 
 @torch.no_grad()

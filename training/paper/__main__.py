@@ -15,26 +15,26 @@ from typing import Annotated
 
 import typer
 
-from CTSAM3DLib.cli import run_command
 from CTSAM3DLib.errors import CTSAM3DError
-from training.efficiency import measure_all
+from CTSAM3DLib.run_command import run_command
+from training.evaluation.efficiency import measure_all
+from training.evaluation.methods import BASELINES, MethodChoice
+from training.evaluation.results import read_failures
 from training.exhibits.catalogue import DATASETS, TOTALSEG
 from training.exhibits.costs import read_costs
 from training.exhibits.material import Material
 from training.exhibits.page import write_all
 from training.exhibits.study import Study, System, read_results, scores
-from training.fan_out import local_cluster
-from training.methods import BASELINES, MethodChoice
 from training.paper.ablations import ABLATIONS
 from training.paper.entrants import Entrant, Network, entrants
 from training.paper.steps import Workplace, begin, cases_to_measure, keep_pictures, measure, tiny_networks
 from training.paper.synthetic import synthetic_datasets
-from training.results import read_failures
+from training.parallel import local_cluster
 
 BUNDLED = "the bundled ctsam3d-small, trained on real CTs and on synthetic torsos of the same kind"
 SYNTHETIC = "synthetic torsos in voxels of {spacing:g} mm, not patients"
 DEFAULT_METHODS = ("region-growing", "random-walker")
-FEWEST_VOXELS, FEWEST_SYNTHETIC_VOXELS = 100, 20
+MIN_VOXELS, MIN_SYNTHETIC_VOXELS = 100, 20
 """Smaller structures are left out; synthetic voxels are large."""
 
 
@@ -84,7 +84,7 @@ def main(
         records = {name: cases_to_measure(folder) for name, folder in folders.items()}
         network = Network(str(weights), weights) if weights else Network(BUNDLED)
         taking_part = entrants(network, networks, method or DEFAULT_METHODS)
-        fewest = FEWEST_SYNTHETIC_VOXELS if synthetic else FEWEST_VOXELS
+        fewest = MIN_SYNTHETIC_VOXELS if synthetic else MIN_VOXELS
         runs = measure(at, taking_part, records, label or (), seeds, fewest)
         keep_pictures(at, taking_part, runs, records, label or ())
     if not runs:

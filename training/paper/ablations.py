@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.distributed import World
-from training.recipe import Recipe
-from training.stream import training_stream
+from training.config import Recipe
+from training.data.stream import training_stream
+from training.learning.distributed import World
 from training.train import Trainer, finish
 
 TINY_NETWORK: dict[str, Any] = {

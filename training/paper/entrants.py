@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTSAM3DLib.session import Reach
+from CTSAM3DLib.segmentation.session import Reach
+from training.evaluation.methods import BASELINES, MethodChoice
 from training.exhibits.catalogue import CLICKS, DEFAULT_CLICKS, FLARE22, FLARE22_ORGANS, TABLES, TOTALSEG
 from training.exhibits.figures import FIGURE5, SUPPLEMENTARY_FIGURE3
-from training.methods import BASELINES, MethodChoice
 
 GROUPS = ("figure3", "supplementary-figure4")
 INTERACTIVE = ("table1", "table2", "table3", "figure4", *GROUPS, FIGURE5)
@@ -76,7 +76,7 @@ def entrants(main: Network, ablations: Mapping[str, Network], baselines: Iterabl
         main: the network that the exhibits are about.
         ablations: networks by the names of `training.paper.ablations`; those that are missing do not take part, but
             `main` stands in for "full".
-        baselines: the methods without weights that take part, of `training.methods.BASELINES`.
+        baselines: the methods without weights that take part, of `training.evaluation.methods.BASELINES`.
 
     """
     found = [Entrant("CT-SAM3D", main.choice(), main.made_from, OURS)]

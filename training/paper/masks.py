@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.clicks.simulation import first_click, simulate
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
-from training.click_simulation import first_click
 from training.curation.orient import to_rai
-from training.datasets import CaseRecord
+from training.data.datasets import CaseRecord
+from training.evaluation.click_protocol import click_rng
+from training.evaluation.methods import Method, MethodChoice
 from training.exhibits.pictured import CT, TRUTH, PicturedCase, mask_file
-from training.methods import Method, MethodChoice
-from training.protocol import click_rng, simulate
 
 _VALUES = {name: value for value, name in anatomy.EXTENDED.items()}
 

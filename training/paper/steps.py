@@ -13,18 +13,18 @@ from rich.console import Console
 
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
-from training.datasets import CaseRecord, read_dataset
+from training.data.datasets import CaseRecord, read_dataset
 from training.evaluate import Plan, chosen, complete
+from training.evaluation.methods import MethodChoice
 from training.exhibits.catalogue import DEFAULT_CLICKS, FLARE22, FLARE22_ORGANS, TOTALSEG
 from training.exhibits.figures import FIGURE5, SUPPLEMENTARY_FIGURE3
 from training.exhibits.pictured import PicturedCase
-from training.fan_out import fan_out
-from training.methods import MethodChoice
 from training.paper.ablations import ABLATIONS, train_tiny
 from training.paper.entrants import Entrant, Need, Network, needs
 from training.paper.masks import keep_case
+from training.parallel import fan_out
 
-MOST_PICTURED = 2
+MAX_PICTURED = 2
 """Cases in supplementary Figure 3."""
 
 Records = Mapping[str, Sequence[CaseRecord]]
@@ -137,7 +137,7 @@ def keep_pictures(
     tasks = []
     for exhibit, dataset, needed, most in (
         (FIGURE5, FLARE22, FLARE22_ORGANS, 1),
-        (SUPPLEMENTARY_FIGURE3, TOTALSEG, (), MOST_PICTURED),
+        (SUPPLEMENTARY_FIGURE3, TOTALSEG, (), MAX_PICTURED),
     ):
         shown = [entrant for entrant in taking_part if exhibit in entrant.exhibits and entrant.choice in runs]
         names, ran = tuple(one.name for one in shown), tuple(runs[one.choice] for one in shown)

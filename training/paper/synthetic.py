@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 
 from training.curate import curate
+from training.data.synthetic_datasets import LAYOUTS, write_layout
 from training.exhibits.catalogue import BTCV, COLON, FLARE22, PANCREAS, TOTALSEG
-from training.layouts import LAYOUTS, write_layout
 
 RAW = "totalsegmentator-v1"
 """The layout that TotalSeg++ is curated from."""

@@ -50,6 +50,13 @@ class NetworkConfig:
         if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
             raise ModelError(f"The network {self.name} has semantics without fine_width and psap; give both.")
 
+    @property
+    def block_widths(self) -> tuple[int, ...]:
+        """Channels of the decoder's blocks at 2³, 4³, 8³, 16³ and 32³: upscaled ones and those handed over there."""
+        *skips, deepest = self.level_widths
+        joined = zip(self.upscaled_widths[:4], (*reversed(skips), self.fine_width), strict=True)
+        return deepest, *(upscaled + skip for upscaled, skip in joined)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return dataclasses.asdict(self)

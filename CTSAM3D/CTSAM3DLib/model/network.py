@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from CTSAM3DLib.errors import ModelError
+from CTSAM3DLib.model.ablations.unet_encoder import UNetEncoder
 from CTSAM3DLib.model.configs import NetworkConfig, config_named
 from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
-from CTSAM3DLib.model.semantics import SemanticNetwork
-from CTSAM3DLib.model.unet_encoder import UNetEncoder
+from CTSAM3DLib.model.small.embedding import SemanticNetwork
+from CTSAM3DLib.model.small.guided_decoder import GuidedDecoder
 
 
 class CTSAM3D(nn.Module):
@@ -20,7 +21,7 @@ class CTSAM3D(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = ImageEncoder(config) if config.encoder == "rest" else UNetEncoder(config)
-        self.decoder = PromptDecoder(config) if config.prompting == "psap" else _fourier_decoder(config)
+        self.decoder = _decoder(config)
         self.cross_patch = CrossPatchNetwork(config)
         width, filters = config.semantic_width, config.semantic_filters
         self.semantics = SemanticNetwork(width, filters, config.semantic_places) if width else None
@@ -50,10 +51,16 @@ def build(name: str) -> CTSAM3D:
     return CTSAM3D(config_named(name))
 
 
+def _decoder(config: NetworkConfig) -> nn.Module:
+    if config.prompting == "rff":
+        return _fourier_decoder(config)
+    return GuidedDecoder(config) if config.fine_width else PromptDecoder(config)
+
+
 def _fourier_decoder(config: NetworkConfig) -> nn.Module:
     """Imported when it is asked for: only an ablation needs it, and MONAI with it. ModelError where that is missing."""
     try:
-        from CTSAM3DLib.model.rff import FourierDecoder
+        from CTSAM3DLib.model.ablations.rff_decoder import FourierDecoder
     except ImportError as error:
         raise ModelError(f"Networks prompted by Fourier features need {error.name}; install it with pip.") from error
     return FourierDecoder(config)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 
-from CTSAM3DLib.clicks import Click, check_clicks
+from CTSAM3DLib.cancel import CancelEvent
+from CTSAM3DLib.clicks.click import Click, check_clicks
+from CTSAM3DLib.interaction.prediction_worker import Backend, OpenedVolume
 from CTSAM3DLib.mrml.frames import output_grid
 from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, write_nothing, write_result
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import SegmentWriter
-from CTSAM3DLib.prediction import Backend, OpenedVolume
-from CTSAM3DLib.result import CancelEvent, Reach, Result
+from CTSAM3DLib.segmentation.growth import Reach
+from CTSAM3DLib.segmentation.result import Result
 
 
 class BlockingPredictor:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import slicer
 import vtk
 
-from CTSAM3DLib.batch import ClicksBySegment, clicks_of_rows, split_label
-from CTSAM3DLib.clicks import Click, clicks_from_json, clicks_to_tag
+from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_tag
+from CTSAM3DLib.clicks.tables import ClicksBySegment, clicks_of_rows, split_label
 from CTSAM3DLib.mrml.frames import to_local, to_world
-from CTSAM3DLib.provenance import CLICKS_TAG
+from CTSAM3DLib.output.provenance import CLICKS_TAG
 
 PENDING_TAG = "CTSAM3D.PendingClicks"
 

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.clicks import Position
-from CTSAM3DLib.geometry import Box, Geometry, filled_box
+from CTSAM3DLib.clicks.click import Position
+from CTSAM3DLib.imaging.geometry import Box, Geometry, filled_box
 
 Ijk = tuple[int, int, int]
 

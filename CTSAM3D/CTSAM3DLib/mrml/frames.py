@@ -9,9 +9,9 @@ import slicer
 import vtk
 from numpy.typing import ArrayLike, NDArray
 
-from CTSAM3DLib.clicks import Position
+from CTSAM3DLib.clicks.click import Position
 from CTSAM3DLib.errors import VolumeError
-from CTSAM3DLib.geometry import Geometry
+from CTSAM3DLib.imaging.geometry import Geometry
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_GRID_MM = 1e-3

@@ -12,7 +12,7 @@ from typing import Any
 import slicer
 import vtk
 
-from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.mrml.clicks import write_points
 from CTSAM3DLib.mrml.frames import to_local
 

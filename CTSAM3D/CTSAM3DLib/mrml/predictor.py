@@ -15,8 +15,10 @@ from dataclasses import dataclass
 
 import slicer
 
-from CTSAM3DLib.clicks import Click, check_clicks
+from CTSAM3DLib.clicks.click import Click, check_clicks
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.interaction.prediction_worker import Answer, Failure, PredictionWorker, Preparation, Request
 from CTSAM3DLib.mrml import crops
 from CTSAM3DLib.mrml.clicks import drop_pending_clicks, set_pending_clicks, waits_for
 from CTSAM3DLib.mrml.crops import Crop
@@ -25,9 +27,8 @@ from CTSAM3DLib.mrml.labelmaps import cropped_labelmap
 from CTSAM3DLib.mrml.segmenting import Target, Written, check_target, is_edited, write_nothing, write_result
 from CTSAM3DLib.mrml.volumes import volume_in_segmentation, volume_key
 from CTSAM3DLib.mrml.writing import SegmentWriter
-from CTSAM3DLib.prediction import Answer, Failure, PredictionWorker, Preparation, Request
-from CTSAM3DLib.result import Reach, Result
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.segmentation.growth import Reach
+from CTSAM3DLib.segmentation.result import Result
 
 
 @dataclass(frozen=True, eq=False)

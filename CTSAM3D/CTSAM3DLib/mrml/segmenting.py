@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import slicer
 
-from CTSAM3DLib import provenance
-from CTSAM3DLib.clicks import Click, clicks_to_tag
+from CTSAM3DLib.clicks.click import Click, clicks_to_tag
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml import crops
 from CTSAM3DLib.mrml.clicks import mask_clicks
@@ -16,7 +15,8 @@ from CTSAM3DLib.mrml.crops import Change, Crop
 from CTSAM3DLib.mrml.frames import OutputGrid
 from CTSAM3DLib.mrml.labelmaps import check_labelmaps, segment_mask
 from CTSAM3DLib.mrml.writing import KEPT_REST_TAG, SegmentWriter, write_mask
-from CTSAM3DLib.result import Result
+from CTSAM3DLib.output import provenance
+from CTSAM3DLib.segmentation.result import Result
 
 
 @dataclass(frozen=True)

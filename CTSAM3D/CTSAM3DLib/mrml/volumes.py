@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.mrml import frames
-from CTSAM3DLib.volume import Volume
 
 _AIR_HU = -1024
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import slicer
 
-from CTSAM3DLib import provenance
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.mrml.clicks import drop_pending_clicks
 from CTSAM3DLib.mrml.crops import Change, Crop, union
 from CTSAM3DLib.mrml.labelmaps import cropped_labelmap, regrid, segment_mask, voxel_ml
+from CTSAM3DLib.output import provenance
 
 KEPT_REST_TAG = "CTSAM3D.KeptRest"
 """Radius in mm beyond which the last change of clicks left the mask as it was; absent where the mask is whole."""

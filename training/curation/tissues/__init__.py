@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 
 CHOICES = "rules, totalsegmentator, or a folder of masks"
 

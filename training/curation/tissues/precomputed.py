@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training.anatomy import TISSUE_TYPES
 from training.curation.defects import Defect, blaming
 from training.curation.orient import to_rai
-from training.datasets.records import SAME_GRID_MM, whole_numbers
+from training.data.datasets.records import SAME_GRID_MM, whole_numbers
 
 NAMES = ("{case}-tissue.nii.gz", "{case}/tissue_types.nii.gz", "{case}.nii.gz")
 

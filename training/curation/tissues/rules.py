@@ -14,8 +14,8 @@ import cc3d
 import edt
 import numpy as np
 
-from CTSAM3DLib.geometry import filled_box
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.geometry import filled_box
+from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.body import body_of
 from training.curation.merge import FAT_HU, MUSCLE_HU

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.volume import Volume
+from CTSAM3DLib.imaging.volume import Volume
 from training.curation.defects import Defect, blaming
-from training.datasets.records import read_labels
+from training.data.datasets.records import read_labels
 
 TASK = "tissue_types"
 _PACKAGE = "TotalSegmentator"

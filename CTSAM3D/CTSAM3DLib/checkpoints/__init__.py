@@ -1,0 +1,1 @@
+"""Trained weights: reading, writing, finding and downloading them."""

@@ -1,0 +1,1 @@
+"""Clicks, the files and tables that hold them, and clicks of a simulated user."""

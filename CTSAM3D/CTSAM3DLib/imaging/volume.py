@@ -1,0 +1,81 @@
+"""A CT, or a mask on its grid: voxels with their geometry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.image_files import read_image, write_image
+
+__all__ = ["Geometry", "Volume"]
+
+_MIN_CONTRAST_HU = 100
+_GREATEST_HU = 32767
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Voxels (z, y, x) of integers or floats, and where they lie. Two volumes are equal if their hashes are.
+
+    Raises VolumeError where the array does not fit the geometry.
+    """
+
+    array: NDArray[np.generic]
+    geometry: Geometry
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        array = np.asarray(self.array)
+        if array.shape != self.geometry.shape:
+            raise VolumeError(f"The voxels have shape {array.shape}, but their geometry {self.geometry.shape}.")
+        if array.dtype == np.bool_:
+            array = array.view(np.uint8)
+        if array.dtype.char not in "bBhHiIlLqQfd":
+            raise VolumeError(f"Voxels of type {array.dtype} cannot be used; give integers or 32-bit floats.")
+        object.__setattr__(self, "array", array.astype(array.dtype.newbyteorder("="), copy=False))
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], untrusted: bool = False) -> Volume:
+        """Read NIfTI, NRRD, MetaImage, a DICOM folder, or the series that a DICOM file belongs to.
+
+        Integers come as int16 where they fit, floats as float32; the array is read-only. An `untrusted` file comes from
+        somebody else: its header may name files for the voxels, but none elsewhere than beside it. Raises VolumeError.
+        """
+        path = Path(path)
+        return cls(*read_image(path, untrusted), name=Path(path.name.removesuffix(".gz")).stem.removesuffix(".seg"))
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a .nii.gz, .nii, .nrrd or .mha file, whole or not at all. Raises OutputError."""
+        write_image(self.array, self.geometry, Path(path))
+
+    @cached_property
+    def content_hash(self) -> str:
+        """The sha256 of geometry and voxels, in hex."""
+        digest = hashlib.sha256(repr((self.geometry, self.array.dtype.str)).encode())
+        for plane in self.array:
+            digest.update(np.ascontiguousarray(plane).data)
+        return digest.hexdigest()
+
+    def check_ct(self) -> None:
+        """Raise VolumeError unless this can be a CT in Hounsfield units."""
+        if min(self.array.shape) < 2:
+            size = "x".join(str(n) for n in self.array.shape[::-1])
+            raise VolumeError(f"The image has only one slice (size {size}); give a CT of several slices.")
+        low, high = float(np.min(self.array)), float(np.max(self.array))  # either is NaN where a voxel is
+        if not np.isfinite((low, high)).all():
+            raise VolumeError("The image holds voxels that are not finite numbers; replace them by air (-1024 HU).")
+        values = f"voxels from {low:g} to {high:g}"
+        if high - low < _MIN_CONTRAST_HU:
+            raise VolumeError(f"The image is nearly constant ({values}); give a CT in Hounsfield units.")
+        if low >= 0:
+            raise VolumeError(f"The image has no value below 0 ({values}); give a CT in Hounsfield units.")
+        if high > _GREATEST_HU or low < -_GREATEST_HU - 1:
+            raise VolumeError(f"The image's values are beyond any CT ({values}); give a CT in Hounsfield units.")

@@ -1,0 +1,1 @@
+"""How a person's clicks become predictions, without Qt and without asyncio."""

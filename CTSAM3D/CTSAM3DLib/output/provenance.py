@@ -1,0 +1,55 @@
+"""What a result says of how it was made: the tags of a segment, and a report for scripts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from CTSAM3DLib.clicks.click import clicks_to_tag
+from CTSAM3DLib.segmentation.result import Result
+
+MODEL_TAG = "CTSAM3D.Model"
+MODEL_HASH_TAG = "CTSAM3D.ModelHash"
+WINDOW_TAG = "CTSAM3D.Window"
+REACH_TAG = "CTSAM3D.Reach"
+CLICKS_TAG = "CTSAM3D.Clicks"
+TAGS = (MODEL_TAG, MODEL_HASH_TAG, WINDOW_TAG, REACH_TAG, CLICKS_TAG)
+
+
+def tags(result: Result) -> dict[str, str]:
+    """The tags that a segment carries in a .seg.nrrd file and in Slicer; clicks are JSON in RAS mm."""
+    low, high = result.model.window
+    return {
+        MODEL_TAG: result.model.name,
+        MODEL_HASH_TAG: result.model_hash,
+        WINDOW_TAG: f"{low:g} {high:g}",
+        REACH_TAG: result.reach,
+        CLICKS_TAG: clicks_to_tag(result.clicks),
+    }
+
+
+def report(result: Result) -> dict[str, Any]:
+    """The result in figures, ready for JSON.
+
+    `box` is the smallest one around the mask: its first and last voxel i, j, k of the CT, and None where the mask is
+    empty.
+    """
+    cropped, around = result.cropped
+    found = np.argwhere(cropped)[:, ::-1] + [axis.start for axis in around[::-1]]
+    millilitres_per_voxel = abs(np.linalg.det(result.geometry.ijk_to_lps[:3, :3])) / 1000
+    return {
+        "volume_ml": round(len(found) * millilitres_per_voxel, 3),
+        "voxels": len(found),
+        "box": {"first": found.min(axis=0).tolist(), "last": found.max(axis=0).tolist()} if len(found) else None,
+        "patches": len(result.patches),
+        "quality": round(result.quality, 3),
+        "reach": result.reach,
+        "clicks": [click.to_dict() for click in result.clicks],
+        "model": {
+            "name": result.model.name,
+            "hash": result.model_hash,
+            "window": list(result.model.window),
+        },
+        "execution": result.execution,
+    }

@@ -1,0 +1,1 @@
+"""A synthetic torso, for demonstrations, tests and training without a patient."""

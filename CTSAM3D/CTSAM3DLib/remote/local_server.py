@@ -1,0 +1,256 @@
+"""A server of our own on this computer: started, watched, started again after a crash, stopped.
+
+The network then works in another process, so that a crash of it takes nobody along, and a program with a window stays
+quick. Masks, errors and calls are those of any server.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, cast
+
+from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
+from CTSAM3DLib.errors import Problem, ServerError
+from CTSAM3DLib.remote.child_process import child_environment, module_command
+from CTSAM3DLib.remote.connection import Connection, Endpoint
+from CTSAM3DLib.remote.remote_segmenter import RemoteSegmenter
+
+logger = logging.getLogger(__name__)
+
+START_S = 180.0
+"""The longest time that importing PyTorch and loading models may take."""
+STOP_S = 15.0
+MAX_RESTARTS = 3
+"""Crashes within `RESTARTS_S` after which it is not started again."""
+RESTARTS_S = 600.0
+
+
+class LocalServer:
+    """A server on loopback and a free port, with a key that nobody else knows; it ends with this process.
+
+    `python` is the interpreter that runs it, `models` names of bundled models or files of weights, `memory` bytes for
+    its caches, `environment` that of the new process instead of our own. Safe across threads.
+    """
+
+    def __init__(
+        self,
+        python: str = sys.executable,
+        models: Sequence[str] = ("ctsam3d-small",),
+        device: str | None = None,
+        memory: int = 2 * 2**30,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        options = [f"--models={model}" for model in models] + [f"--memory={memory / 2**30}"]
+        options += [f"--device={device}"] if device is not None else []
+        self._command = module_command(python, "CTSAM3DServer", "--local", *options)
+        self._environment = environment
+        self._process: _Process | None = None
+        self._crashes: deque[float] = deque(maxlen=MAX_RESTARTS + 1)
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> LocalServer:
+        """Start the server."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the server."""
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is there."""
+        return self._process is not None and self._process.running
+
+    def start(self, progress: Callable[[str], None] | None = None, cancel: CancelEvent | None = None) -> None:
+        """Start the server unless it runs, and wait until it is ready.
+
+        `progress` is told in words what is going on. Raises ServerError with what the server said last, and Cancelled,
+        without a `cancel` of the caller's also when `stop` is called meanwhile.
+        """
+        with self._lock:
+            if not self.running:
+                self._crashes.clear()
+                self._stopping.clear()
+                self._process = _Process(self._command, self._environment, progress, cancel or self._stopping)
+
+    def stop(self) -> None:
+        """Stop the server, if it runs; what it is doing may end first."""
+        self._stopping.set()  # so that a start is not waited for
+        with self._lock:
+            if self._process is not None:
+                self._process.stop()
+                self._process = None
+
+    def connect(self, model: str | None = None) -> RemoteSegmenter:
+        """A segmenter on this server, for which the server is started again should it crash.
+
+        Raises ServerError where it is not started, and ModelError.
+        """
+        return RemoteSegmenter.on(Connection(self.endpoint), "this computer", model)
+
+    def endpoint(self) -> Endpoint:
+        """Where the server is; after a crash, that of a new one. Raises ServerError where it is not started."""
+        with self._lock:
+            if self._process is None:
+                raise ServerError(Problem.NOT_STARTED, "The server on this computer is not started; start it first.")
+            if not self._process.running:
+                self._process = self._after_crash(self._process)
+            return self._process.endpoint
+
+    def _after_crash(self, crashed: _Process) -> _Process:
+        now, last_words = time.monotonic(), crashed.last_words
+        self._crashes.append(now)
+        if len(self._crashes) > MAX_RESTARTS and now - self._crashes[0] < RESTARTS_S:
+            raise ServerError(
+                Problem.NOT_STARTED,
+                f"The server on this computer keeps ending by itself ({last_words}); start it again, or use another.",
+            )
+        logger.warning("The server on this computer ended by itself (%s); it is started again.", last_words)
+        crashed.stop()
+        return _Process(self._command, self._environment, cancel=self._stopping)
+
+
+class _Process:
+    """One run of the server, ready once this is made."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None,
+        progress: Callable[[str], None] | None = None,
+        cancel: CancelEvent | None = None,
+    ) -> None:
+        self._errors: deque[str] = deque(maxlen=20)
+        self._said: queue.Queue[dict[str, str]] = queue.Queue()
+        key = secrets.token_urlsafe(32)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+                errors="replace",
+                env=_environment(environment),
+                # Ctrl-C in our terminal is for us.
+                start_new_session=True,
+                creationflags=_WINDOWS_FLAGS,
+            )
+        except OSError as error:
+            raise ServerError(
+                Problem.NOT_STARTED, f"The server cannot be started: {command[0]} does not run ({error.strerror})."
+            ) from error
+        self._stdin = cast("IO[str]", self._process.stdin)
+        output, errors = cast("IO[str]", self._process.stdout), cast("IO[str]", self._process.stderr)
+        self._readers = []
+        for pipe, read in ((output, self._read_output), (errors, self._errors.extend)):
+            reader = threading.Thread(target=read, args=(pipe,), daemon=True)
+            reader.start()
+            self._readers.append((reader, pipe))
+        try:
+            self._write_key(key)
+            self.endpoint = Endpoint(self._address(progress, cancel), key)
+        except BaseException:
+            self.kill()
+            raise
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it wrote to its standard error, or how it ended."""
+        for reader, _ in self._readers:
+            reader.join(1)  # what it wrote just before its end is still on its way
+        lines = [line.strip() for line in self._errors if line.strip()]
+        return lines[-1].removeprefix("error: ").rstrip(".") if lines else f"exit code {self._process.poll()}"
+
+    def stop(self) -> None:
+        """End it as its parent's death would, and by force where that takes too long."""
+        with suppress(OSError):  # it has ended already
+            self._stdin.close()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        for reader, pipe in self._readers:
+            reader.join(1)
+            if not reader.is_alive():  # a child of its own can hold the pipe open
+                pipe.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
+    def _write_key(self, key: str) -> None:
+        with suppress(OSError):  # it has ended already, which is found out when it should be ready
+            self._stdin.write(key + "\n")
+            self._stdin.flush()
+
+    def _address(self, progress: Callable[[str], None] | None, cancel: CancelEvent | None) -> str:
+        """Wait until the server is ready, and return where it is."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            stop_if_cancelled(cancel)
+            try:
+                said = self._said.get(timeout=0.1)
+            except queue.Empty:
+                if not self.running and self._said.empty():
+                    raise ServerError(
+                        Problem.NOT_STARTED, f"The server on this computer did not start: {self.last_words}."
+                    ) from None
+                continue
+            if "address" in said:
+                return said["address"]
+            if progress is not None and "status" in said:
+                progress(said["status"])
+        raise ServerError(
+            Problem.NOT_STARTED, f"The server on this computer was not ready within {START_S:.0f} s; try again."
+        )
+
+    def _read_output(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # something else that a library printed
+            if isinstance(said, dict):
+                self._said.put(said)
+
+
+_WINDOWS_FLAGS: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+
+
+def _environment(given: Mapping[str, str] | None) -> dict[str, str]:
+    """An environment in which the server finds the code that it shares with us."""
+    inherited = os.environ if given is None else given
+    # Settings of another server, which its administrator made for that one.
+    environment = child_environment(
+        {name: value for name, value in inherited.items() if not name.startswith("CTSAM3D_")}
+    )
+    # Installed, and in Slicer, both packages lie in one folder; in a checkout the server's is one folder up.
+    together, above = Path(__file__).resolve().parents[1:3]
+    folders = [str(folder) for folder in (together, above) if folder == together or (folder / "CTSAM3DServer").is_dir()]
+    before = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join([*folders, *([before] if before else [])])
+    environment["PYTHONIOENCODING"] = "utf-8"
+    return environment

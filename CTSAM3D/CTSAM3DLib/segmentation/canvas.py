@@ -1,0 +1,75 @@
+"""What is known of a structure so far: a sparse map of probabilities on the model grid that is never changed in place.
+
+Values are 0..255. Zero means that no patch has looked there yet; 1 and above are probabilities, 128 and above the mask.
+A canvas shares its tiles with the one that it was made from, so keeping one for every click costs little.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from CTSAM3DLib.imaging.geometry import filled_box
+from CTSAM3DLib.segmentation.patch_grid import PATCH, Start, TileIndex, tiles_under
+
+MASK = 128
+"""The least value that belongs to the mask; bringing a mask back to the CT uses the same half."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Tiles of 64³ voxels (z, y, x), uint8, read-only, by their index on the model grid."""
+
+    tiles: Mapping[TileIndex, NDArray[np.uint8]] = field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def of_dense(cls, values: NDArray[np.uint8], start: Start) -> Canvas:
+        """A canvas with these values (z, y, x) from `start`, such as `dense` gives; nothing is known elsewhere."""
+        first = [corner // PATCH for corner in start]
+        before = [corner % PATCH for corner in start]
+        padding = [(b, -(b + size) % PATCH) for b, size in zip(before, values.shape, strict=True)]
+        padded = np.pad(values, padding)
+        padded.flags.writeable = False
+        tiles = {}
+        for step in itertools.product(*(range(size // PATCH) for size in padded.shape)):
+            z, y, x = (a + b for a, b in zip(first, step, strict=True))
+            tiles[z, y, x] = padded[tuple(slice(n * PATCH, (n + 1) * PATCH) for n in step)]
+        return cls(MappingProxyType(tiles))
+
+    def read(self, start: Start) -> NDArray[np.uint8]:
+        """The 64³ values from `start`; zero where nothing is known."""
+        patch = np.zeros((PATCH,) * 3, np.uint8)
+        for index, of_tile, of_patch in tiles_under(start):
+            if index in self.tiles:
+                patch[of_patch] = self.tiles[index][of_tile]
+        return patch
+
+    def write(self, start: Start, patch: NDArray[np.uint8]) -> Canvas:
+        """A canvas with these 64³ values from `start`."""
+        tiles = dict(self.tiles)
+        for index, of_tile, of_patch in tiles_under(start):
+            tile = tiles[index].copy() if index in tiles else np.zeros((PATCH,) * 3, np.uint8)
+            tile[of_tile] = patch[of_patch]
+            tile.flags.writeable = False
+            tiles[index] = tile
+        return Canvas(MappingProxyType(tiles))
+
+    def dense(self) -> tuple[NDArray[np.uint8], Start]:
+        """The values around the mask, one voxel more on every side, and the voxel of the model grid they start at."""
+        masked = [index for index, tile in self.tiles.items() if tile.max() >= MASK]
+        if not masked:
+            return np.zeros((0, 0, 0), np.uint8), (0, 0, 0)
+        low = np.min(masked, axis=0)
+        values = np.zeros((np.max(masked, axis=0) - low + 1) * PATCH, np.uint8)
+        for index, tile in self.tiles.items():
+            z, y, x = (np.array(index) - low) * PATCH
+            if min(z, y, x) >= 0 and np.all(np.array((z, y, x)) < values.shape):
+                values[z : z + PATCH, y : y + PATCH, x : x + PATCH] = tile
+        box = filled_box(values >= MASK, margin=1)
+        z, y, x = (int(n) * PATCH + axis.start for n, axis in zip(low, box, strict=True))
+        return values[box], (z, y, x)

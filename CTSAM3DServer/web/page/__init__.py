@@ -1,0 +1,1 @@
+"""What a page shows: views, panel, menus and shortcuts."""

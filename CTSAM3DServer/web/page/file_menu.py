@@ -1,0 +1,108 @@
+"""Files into and out of a workspace, over HTTP: uploads of any size are streamed to disk, results read from there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from aiohttp import BodyPartReader, web
+
+from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.errors import CTSAM3DError, OutputError, VolumeError
+from CTSAM3DServer.web.scene.upload import find_ct, safe_path
+from CTSAM3DServer.web.workspace.results import write_result
+from CTSAM3DServer.web.workspace.workspace import Workspace
+
+MAX_BYTES = 16 * 2**30
+"""Of one upload."""
+_PIECE = 2**20
+
+
+class Files:
+    """The requests of a workspace that are about files."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._uploads = workspace.folder / "uploads"
+        self._numbers = itertools.count(1)
+
+    def routes(self) -> list[web.RouteDef]:
+        """For an aiohttp application."""
+        return [
+            web.get("/alive", self._alive),
+            web.post("/files", self._take),
+            web.get("/download/{kind}", self._give),
+        ]
+
+    async def _alive(self, _request: web.Request) -> web.Response:
+        return web.Response(text="alive")
+
+    async def _take(self, request: web.Request) -> web.Response:
+        """Store the files of a form, each under its own name and folders, and open the CT that they are."""
+        with _said_to_the_user() as refused:
+            folder, opened = self._new_folder(), False
+            try:
+                files = await _stored(request, folder)
+                ct = await asyncio.to_thread(find_ct, files)
+                opened = await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
+            finally:
+                await asyncio.to_thread(self._tidy, folder, opened)
+        return refused[0] if refused else web.Response(text="taken")
+
+    async def _give(self, request: web.Request) -> web.StreamResponse:
+        """A file of what was made, written just now."""
+        with _said_to_the_user() as refused:
+            if self._workspace.segments is None:
+                raise OutputError("There is nothing to save yet; open a CT first.")
+            folder = self._workspace.folder / "results"
+            path = write_result(self._workspace.segments, request.match_info["kind"], folder)
+            return web.FileResponse(path, headers={"X-File-Name": quote(path.name)})
+        return refused[0]
+
+    def _new_folder(self) -> Path:
+        """For an upload; one that is there holds the CT from before this process was started again."""
+        folders = (self._uploads / str(number) for number in self._numbers)
+        return next(folder for folder in folders if not folder.exists())
+
+    def _tidy(self, uploaded: Path, opened: bool) -> None:
+        """Delete what was uploaded before the CT that is open now, or, where none was opened, what was uploaded."""
+        for folder in self._uploads.iterdir() if self._uploads.is_dir() else ():
+            if (folder == uploaded) is not opened:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _stored(request: web.Request, folder: Path) -> list[Path]:
+    """Store the files of a form in a folder, under their own names and folders."""
+    stored, size = [], 0
+    if not request.content_type.startswith("multipart/"):
+        raise VolumeError("That is no form with files; drop a CT on the page.")
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader):
+            continue
+        path = safe_path(folder, unquote(part.filename or ""))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while piece := await part.read_chunk(_PIECE):
+                size += len(piece)
+                if size > MAX_BYTES:
+                    raise VolumeError(f"These files are larger than {MAX_BYTES // 2**30} GiB; open the CT alone.")
+                file.write(piece)
+        stored.append(path)
+    return stored
+
+
+@contextmanager
+def _said_to_the_user() -> Iterator[list[web.Response]]:
+    """Catch what the user can mend, and give the response that says it."""
+    refused: list[web.Response] = []
+    try:
+        yield refused
+    except CTSAM3DError as error:
+        refused.append(web.Response(status=422, text=str(error)))
+    except OSError as error:
+        refused.append(web.Response(status=507, text=f"The files cannot be stored: {why_not(error)}."))

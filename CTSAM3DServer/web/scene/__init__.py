@@ -1,0 +1,1 @@
+"""The page's MRML scene, its views, and how files come into it and leave it."""

@@ -1,0 +1,1 @@
+"""What a person does on a page: clicking, segments, predictions, messages."""

@@ -1,0 +1,1 @@
+"""Methods clicked by one protocol, scored, and compared."""

@@ -1,0 +1,1 @@
+"""Synthetic anatomy to train and test on."""
