@@ -205,7 +205,7 @@ def test_a_cancel_ends_the_work_at_once_and_the_next_clicks_are_answered(start, 
 
 KILLED = """
 import os, sys
-from training.comparisons import process
+from training.evaluation.comparisons import process
 from pathlib import Path
 process._WORKERS = Path(sys.argv[1])
 worker = process.Worker("Stand-in", "stand_in", sys.executable, 20)

@@ -101,7 +101,7 @@ def test_what_disagrees_at_the_start_is_not_used(monkeypatch, caplog):
             probability, quality = super().decode(levels, prompts)
             return 1 - probability, quality
 
-    monkeypatch.setattr(engine_module, "FastOnCpu", Wrong)
+    monkeypatch.setattr(engine_module, "fast_on_cpu", Wrong)
     with caplog.at_level(logging.WARNING):
         engine = Engine(load_model(), "cpu")
     engine.close()
@@ -109,7 +109,7 @@ def test_what_disagrees_at_the_start_is_not_used(monkeypatch, caplog):
     assert "using plain execution" in caplog.text
 
 
-class Foreseeing(FastOnCpu):
+class Prefetching(FastOnCpu):
     """Notes what it makes ahead, and goes on with it until it has to stop."""
 
     supports_prefetch = True
@@ -124,43 +124,43 @@ class Foreseeing(FastOnCpu):
 
 
 @pytest.fixture
-def foreseeing(monkeypatch):
-    monkeypatch.setattr(Foreseeing, "known", [], raising=False)
-    monkeypatch.setattr(Foreseeing, "began", threading.Event(), raising=False)
-    monkeypatch.setattr(engine_module, "FastOnCpu", Foreseeing)
+def prefetching(monkeypatch):
+    monkeypatch.setattr(Prefetching, "known", [], raising=False)
+    monkeypatch.setattr(Prefetching, "began", threading.Event(), raising=False)
+    monkeypatch.setattr(engine_module, "fast_on_cpu", Prefetching)
     engine = Engine(load_model(), "cpu")
     yield engine
     engine.close()
 
 
-@pytest.mark.usefixtures("foreseeing")
+@pytest.mark.usefixtures("prefetching")
 def test_at_the_start_a_first_click_is_expected():
-    assert Foreseeing.began.wait(30)
-    assert Foreseeing.known[0].shape == (3, 64, 64, 64)
-    assert not Foreseeing.known[0].any()
+    assert Prefetching.began.wait(30)
+    assert Prefetching.known[0].shape == (3, 64, 64, 64)
+    assert not Prefetching.known[0].any()
 
 
-def test_what_is_expected_is_made_ahead_until_something_is_asked(foreseeing):
+def test_what_is_expected_is_made_ahead_until_something_is_asked(prefetching):
     prompts = np.random.default_rng(0).random((3, 64, 64, 64), np.float32)
-    foreseeing.encode(np.zeros((64, 64, 64), np.int16))
-    Foreseeing.began.clear()
-    foreseeing.prefetch(lambda: prompts)
-    assert Foreseeing.began.wait(30)
-    assert np.array_equal(Foreseeing.known[-1], prompts)
-    foreseeing.encode(np.zeros((64, 64, 64), np.int16))  # would wait for ever, did it not stop
+    prefetching.encode(np.zeros((64, 64, 64), np.int16))
+    Prefetching.began.clear()
+    prefetching.prefetch(lambda: prompts)
+    assert Prefetching.began.wait(30)
+    assert np.array_equal(Prefetching.known[-1], prompts)
+    prefetching.encode(np.zeros((64, 64, 64), np.int16))  # would wait for ever, did it not stop
 
 
-def test_what_is_expected_waits_for_a_pause(foreseeing, monkeypatch):
+def test_what_is_expected_waits_for_a_pause(prefetching, monkeypatch):
     patch, prompts = np.zeros((64, 64, 64), np.int16), np.zeros((3, 64, 64, 64), np.float32)
-    features = foreseeing.encode(patch)
-    Foreseeing.known.clear()
+    features = prefetching.encode(patch)
+    Prefetching.known.clear()
     monkeypatch.setattr(engine_module, "PREFETCH_DELAY_S", 3600)
-    foreseeing.prefetch(lambda: prompts)
-    foreseeing.decode([features], [prompts])
-    foreseeing.prefetch(lambda: prompts)
-    foreseeing.prefetch(lambda: prompts)
-    foreseeing.close()
-    assert not Foreseeing.known
+    prefetching.prefetch(lambda: prompts)
+    prefetching.decode([features], [prompts])
+    prefetching.prefetch(lambda: prompts)
+    prefetching.prefetch(lambda: prompts)
+    prefetching.close()
+    assert not Prefetching.known
 
 
 def test_graphs_are_recorded_once_for_each_shape():

@@ -15,7 +15,7 @@ from CTSAM3DLib.execution.cpu.modulation_cache import ModulationCache, kinds_of_
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import TileGrid
 from CTSAM3DLib.model.configs import PAPER, SMALL
-from CTSAM3DLib.model.decoder import interpolated
+from CTSAM3DLib.model.decoder import resized
 from CTSAM3DLib.model.network import CTSAM3D
 from CTSAM3DLib.model.spade import SpadeBlock
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
@@ -171,7 +171,7 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
     block = SpadeBlock(16, 3, 8)
     for parameter in block.parameters():
         torch.nn.init.normal_(parameter, std=0.3)  # responses that differ from place to place
-    maps = interpolated(prompts_of(kind))[(8, 16, 32).index(side) + 2]
+    maps = resized(prompts_of(kind))[(8, 16, 32).index(side) + 2]
     x = torch.randn(1, 16, side, side, side)
     expected = block(x, maps)
     team = ThreadTeam()
@@ -179,7 +179,7 @@ def test_blocks_where_prompts_are_constant_and_where_they_vary(side, kind):
 
     def answer() -> torch.Tensor:
         fast.start_modulation(maps)
-        return fast(x, maps)
+        return fast(x)
 
     assert off(team.run(answer), expected) < ROUNDING
 
@@ -188,7 +188,7 @@ def test_where_responses_are_computed():
     grid = TileGrid(32, 4)
 
     def varying(kind: str) -> float:
-        return float((kinds_of_tiles(interpolated(prompts_of(kind))[-1], grid) < 0).float().mean())
+        return float((kinds_of_tiles(resized(prompts_of(kind))[-1], grid) < 0).float().mean())
 
     assert varying("noise") == 1
     assert 0 < varying("first click") < 0.3
