@@ -14,7 +14,7 @@ BUNDLED = Path(__file__).parents[2] / "CTSAM3D" / "CTSAM3DLib" / "bundled" / "ct
 @pytest.fixture
 def panel(slicer_host, monkeypatch, tmp_path):
     """The panel in the host, with a folder for models and settings of its own."""
-    monkeypatch.setenv("CTSAM3D_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("CTSAM3D_MODELS_FOLDER", str(tmp_path / "models"))
     from CTSAM3DWidgets.Backends import applicationBackends
 
     applicationBackends.cache_clear()
