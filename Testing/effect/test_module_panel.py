@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-BUNDLED = Path(__file__).parents[2] / "CTSAM3D" / "CTSAM3DLib" / "bundled" / "ctsam3d-small.safetensors"
+BUNDLED = Path(__file__).parents[2] / "CTSAM3D" / "CTSAM3DLib" / "checkpoints" / "bundled" / "ctsam3d-small.safetensors"
 
 
 @pytest.fixture
