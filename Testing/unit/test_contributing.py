@@ -90,9 +90,11 @@ def test_files_and_modules_that_a_page_names_are_there(path):
     if path.parent.name == "log" or path.name == "CHANGELOG.md":
         return
     page = path.read_text(encoding="utf-8")
-    for file in re.findall(r"`((?:CTSAM3D|CTSAM3DServer|Testing|training|docs|deploy|\.ci)/[\w./-]+)`", page):
+    for file in re.findall(
+        r"(?<![\w/.-])((?:CTSAM3D|CTSAM3DServer|Testing|training|docs|deploy|\.ci)/[\w./-]*\w)", page
+    ):
         assert (ROOT / file).exists(), file
-    for module in re.findall(r"python -m ((?:Testing|training|CTSAM3DServer)(?:\.\w+)*)", page):
+    for module in re.findall(r" -m ((?:Testing|training|CTSAM3DServer)(?:\.\w+)*)", page):
         file = ROOT / module.replace(".", "/")
         assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), module
 
