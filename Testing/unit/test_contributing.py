@@ -75,6 +75,30 @@ def test_targets_that_are_no_files_are_phony():
     assert targets == set(" ".join(re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)).split())
 
 
+def test_a_user_begins_with_three_thousand_words():
+    assert sum(len(text(name).split()) for name in ("README.md", "docs/tutorial.md")) <= 3000
+
+
+def test_there_is_one_floor_plan():
+    plans = [path.relative_to(ROOT).as_posix() for path in MARKDOWN if "floor-plan.svg" in path.read_text("utf-8")]
+    assert plans == ["docs/ARCHITECTURE.md"]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_files_and_modules_that_a_page_names_are_there(path):
+    """The lab book and the change log also tell of what is gone."""
+    if path.parent.name == "log" or path.name == "CHANGELOG.md":
+        return
+    page = path.read_text(encoding="utf-8")
+    for file in re.findall(
+        r"(?<![\w/.-])((?:CTSAM3D|CTSAM3DServer|Testing|training|docs|deploy|\.ci)/[\w./-]*\w)", page
+    ):
+        assert (ROOT / file).exists(), file
+    for module in re.findall(r" -m ((?:Testing|training|CTSAM3DServer)(?:\.\w+)*)", page):
+        file = ROOT / module.replace(".", "/")
+        assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), module
+
+
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
 def test_links_lead_to_files_and_headings(path):
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -172,7 +196,7 @@ def test_the_address_is_the_same_everywhere():
 def test_every_page_of_the_documentation_is_in_its_menu():
     def pages(menu):
         for entry in menu:
-            for content in entry.values():
+            for content in [entry] if isinstance(entry, str) else entry.values():
                 yield from [content] if isinstance(content, str) else pages(content)
 
     menu = list(pages(yaml.safe_load(text("mkdocs.yml"))["nav"]))

@@ -26,7 +26,7 @@ from CTSAM3DLib.checkpoints.download import Progress, checksum, download
 from CTSAM3DLib.checkpoints.released_config import read_window
 from CTSAM3DLib.errors import ModelError
 
-FOLDER_VARIABLE = "CTSAM3D_MODELS"
+FOLDER_VARIABLE = "CTSAM3D_MODELS_FOLDER"
 """Environment variable that names another folder for the user's models."""
 
 OURS, PUBLISHED = "model.safetensors", "params.pth"
@@ -58,8 +58,8 @@ class StoredModel:
 class ModelStore:
     """The user's models in a folder, beside the bundled ones.
 
-    The folder is the given one, or that in the environment variable CTSAM3D_MODELS, or `ctsam3d/models` where the
-    system keeps a user's data. It is made when the first model comes.
+    The folder is the given one, or that in the environment variable CTSAM3D_MODELS_FOLDER, or `ctsam3d/models` where
+    the system keeps a user's data. It is made when the first model comes.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
