@@ -16,7 +16,7 @@ import slicerio
 
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging.geometry import filled_box
-from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
 from Testing.support.data import DATA, needs_data
