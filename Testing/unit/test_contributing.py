@@ -208,7 +208,7 @@ def test_a_file_that_another_program_has_open_on_windows_is_said_to_be_so():
 
 
 def test_text_that_a_code_page_lacks_does_not_end_a_command():
-    code = "from CTSAM3DLib import cli; cli.app = lambda: print('64\\u00b3 voxels'); cli.main()"
+    code = "from CTSAM3DLib.commands import cli; cli.app = lambda: print('64\\u00b3 voxels'); cli.main()"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1251", "PYTHONUTF8": "0"}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr.decode(errors="replace")

@@ -407,9 +407,9 @@ class TestWriting:
 import resource, signal
 import numpy as np
 from CTSAM3DLib.errors import OutputError
-from CTSAM3DLib.segmentation_io import write_segmentation
-from CTSAM3DLib.geometry import filled_box
-from CTSAM3DLib.volume import Geometry, Volume
+from CTSAM3DLib.output.seg_nrrd import write_segmentation
+from CTSAM3DLib.imaging.geometry import filled_box
+from CTSAM3DLib.imaging.volume import Geometry, Volume
 shape = (20, 30, 40)
 voxels = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
 volume = Volume(voxels, Geometry(shape, (0, 0, 0), (1, 1, 1), (1, 0, 0, 0, 1, 0, 0, 0, 1)))
