@@ -63,6 +63,8 @@ def read_image(path: Path, untrusted: bool = False, series: str | None = None) -
         raise VolumeError(f"{path} does not exist; check its name.")
     if not os.access(path, os.R_OK):
         raise VolumeError(f"{path} may not be read by you; ask for the permission or copy it elsewhere.")
+    if path.is_file() and not path.stat().st_size:
+        raise VolumeError(f"{path} is empty; copy or export it again.")
     with _quiet():
         if path.is_dir():
             found = _read_among(find.files_below(path), str(path), untrusted, series)

@@ -15,6 +15,7 @@ from typing import IO, Any, cast
 
 import nibabel
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import VolumeError
@@ -28,15 +29,18 @@ _MAGIC_AT = {348: 344, 540: 4}
 _SCANNER_ANATOMY = 1  # NIFTI_XFORM_SCANNER_ANAT
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
 _BLOCK = 2**24
+_SAME_PLACE_MM = 0.01  # a quaternion and a matrix of float32 agree to better than this
 
 
 def is_nifti(path: Path) -> bool:
     """Whether a file is NIfTI by its content, or the voxels (.img) of a NIfTI pair."""
     header, _ = _pair(path)
     try:
-        return _header_length(_start(header)) is not None
+        start = _start(header)
     except (OSError, EOFError, zlib.error):
         return False
+    is_pair = path.name.lower().endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
+    return _header_length(start) is not None or (is_pair and _begins_like_analyze(start))
 
 
 def read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
@@ -52,7 +56,11 @@ def read(path: Path) -> tuple[NDArray[np.generic], Geometry]:
     except (OSError, EOFError, zlib.error) as error:
         raise VolumeError(f"{path} is damaged or incomplete ({error}); copy or export it again.") from error
     voxels = _scaled(stored, header, path)
-    return voxels, _geometry(header, (voxels.shape[0], voxels.shape[1], voxels.shape[2]))
+    exact = _geometry(header, (voxels.shape[0], voxels.shape[1], voxels.shape[2]))
+    by_itk = _geometry_by_itk(path)
+    if by_itk is not None and by_itk.is_close(exact, _SAME_PLACE_MM):
+        return voxels, by_itk  # the same place to the last digit as in Slicer
+    return voxels, exact
 
 
 def write_sheared(array: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
@@ -80,6 +88,8 @@ def _header(path: Path) -> Any:
     start = _start(path)
     length = _header_length(start)
     if length is None:
+        if len(start) < min(_HEADERS):
+            raise EOFError("it ends within its header")
         if start[:2] == GZIP_MAGIC:
             raise VolumeError(f"{path} was packed by gzip twice; unpack it once.")
         if _begins_like_analyze(start):
@@ -100,7 +110,7 @@ def _header(path: Path) -> Any:
         raise VolumeError(f"{path} holds {math.prod(shape[3:])} volumes; save the one to be segmented as a 3D file.")
     try:
         kind = header.get_data_dtype()
-    except nibabel.spatialimages.HeaderDataError as error:
+    except (KeyError, nibabel.spatialimages.HeaderDataError) as error:
         raise VolumeError(f"{path} has voxels of an unknown type ({error}); export the CT again.") from error
     if kind.kind not in "iuf" or kind.itemsize > 8:
         raise VolumeError(f"{path} has colours or vectors as voxels ({kind}); give a CT.")
@@ -116,10 +126,21 @@ def _stored(path: Path, header: Any, is_pair: bool) -> NDArray[Any]:
         start = header.sizeof_hdr + 4
     with _open(path) as file:
         file.seek(start)
-        content = file.read(size)
+        if size > _BLOCK and not _is_gzipped(path) and path.stat().st_size < start + size:
+            raise EOFError(f"it has {path.stat().st_size} of {start + size} bytes")
+        content = _exactly(file, size)
     if len(content) < size:
         raise EOFError(f"it ends after {len(content)} of {size} bytes of voxels")
     return np.frombuffer(content, kind).reshape(shape[::-1])
+
+
+def _exactly(file: IO[bytes], size: int) -> bytes:
+    """So many bytes, or all that are left; read piece by piece, since a damaged header can ask for any number."""
+    pieces, left = [], size
+    while left and (piece := file.read(min(left, _BLOCK))):
+        pieces.append(piece)
+        left -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _scaled(stored: NDArray[Any], header: Any, path: Path) -> NDArray[np.generic]:
@@ -152,11 +173,23 @@ def _geometry(header: Any, shape: tuple[int, int, int]) -> Geometry:
         ijk_to_ras = sform
     elif qform_code > 0:
         ijk_to_ras = np.asarray(header.get_qform(), np.float64)
-    else:  # method 1 of the standard: voxel sizes, and nothing of the patient
-        ijk_to_ras = np.diag([*(float(size) or 1.0 for size in header.get_zooms()[:3]), 1.0])
+    else:  # voxel sizes, and nothing of the patient; ITK then takes the axes for L, P, S
+        ijk_to_ras = LPS_TO_RAS @ np.diag([*(float(size) or 1.0 for size in header.get_zooms()[:3]), 1.0])
     ijk_to_ras = ijk_to_ras.copy()
     ijk_to_ras[:3] *= _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     return Geometry.from_matrix(shape, LPS_TO_RAS @ ijk_to_ras)
+
+
+def _geometry_by_itk(path: Path) -> Geometry | None:
+    """Where ITK says that the voxels lie; None where it does not read the file, as with sheared axes and NIfTI-2."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO("NiftiImageIO")
+    try:
+        reader.ReadImageInformation()
+        return Geometry.of_image(reader)
+    except (RuntimeError, VolumeError):
+        return None
 
 
 def _pair(path: Path) -> tuple[Path, Path]:

@@ -16,7 +16,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from CTSAM3DLib.errors import VolumeError
 
@@ -100,7 +99,7 @@ def read_header(path: Path) -> Dataset | None:
                 return None
         dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
         return dataset if "Rows" in dataset and "SOPClassUID" in dataset else None
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError):
+    except Exception:  # damaged bytes make pydicom raise nearly anything
         return None
 
 

@@ -149,7 +149,7 @@ class _Stored:
 def _whole(path: Path) -> Dataset:
     try:
         return pydicom.dcmread(path, force=True)
-    except (OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # damaged bytes make pydicom raise nearly anything
         raise VolumeError(f"{path.name} is damaged or incomplete ({error}); copy or export it again.") from error
 
 
