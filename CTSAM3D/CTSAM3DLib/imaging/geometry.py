@@ -60,8 +60,8 @@ class Geometry:
         return cls(shape, tuple(matrix[:3, 3]), tuple(spacing), tuple(direction.ravel()))
 
     @classmethod
-    def of_image(cls, image: sitk.Image | sitk.ImageFileReader) -> Geometry:
-        """Return the grid of a SimpleITK image, or of a reader's; of a 4D image, the grid of its first volume."""
+    def of_image(cls, image: sitk.Image) -> Geometry:
+        """Return the grid of a SimpleITK image; of a 4D one, the grid of its first volume."""
         dimensions = image.GetDimension()
         direction = np.reshape(image.GetDirection(), (dimensions, dimensions))[:3, :3]
         return cls(image.GetSize()[2::-1], image.GetOrigin()[:3], image.GetSpacing()[:3], tuple(direction.ravel()))

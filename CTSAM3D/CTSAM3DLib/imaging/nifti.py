@@ -187,7 +187,7 @@ def _geometry_by_itk(path: Path) -> Geometry | None:
     reader.SetImageIO("NiftiImageIO")
     try:
         reader.ReadImageInformation()
-        return Geometry.of_image(reader)
+        return Geometry.of_image(cast(sitk.Image, reader))  # a reader tells the same of the image that it would read
     except (RuntimeError, VolumeError):
         return None
 
