@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from playwright.sync_api import expect
 
 from CTSAM3DLib.clicks.click import read_markups
-from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DServer.web.page.file_menu import Files
 from Testing.web.site import Site

@@ -21,8 +21,7 @@ from scipy.ndimage import find_objects
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import PAPER_SPACING, interpolate, shrunk
+from CTSAM3DLib.imaging.resampling import PAPER_SPACING, as_image, interpolate, shrunk
 from CTSAM3DLib.imaging.volume import Volume
 from training.data.datasets import CaseRecord
 from training.data.supervoxels import pseudo_labels

@@ -50,3 +50,12 @@ def interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[
         sitk.sitkFloat32,
     )
     return sitk.GetArrayFromImage(resampled)
+
+
+def as_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    """Return a SimpleITK image with a copy of the voxels (z, y, x)."""
+    image = sitk.GetImageFromArray(array)
+    image.SetOrigin(geometry.origin)
+    image.SetSpacing(geometry.spacing)
+    image.SetDirection(geometry.direction)
+    return image
