@@ -1,4 +1,4 @@
-"""DICOM: the CT series in a folder, or the series that one file belongs to."""
+"""DICOM series: read the CT series in a folder, or the series that a file belongs to."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Series:
 
 
 def read_folder(folder: Path) -> tuple[sitk.Image, Geometry]:
-    """Read the only CT series of a folder. Raises VolumeError where there is none, or a choice to make."""
+    """Read the only CT series of a folder. Raises VolumeError where there is no CT series, or more than one."""
     found = [_Series.of(folder, uid) for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))]
     if not found:
         raise VolumeError(f"{folder} holds no DICOM files; give the folder in which they lie directly.")
@@ -52,7 +52,7 @@ def read_folder(folder: Path) -> tuple[sitk.Image, Geometry]:
 
 
 def read_file(path: Path) -> tuple[sitk.Image, Geometry]:
-    """Read the CT series that a DICOM file belongs to, out of the file's folder. Raises VolumeError."""
+    """Read the CT series in a file's folder that the file belongs to. Raises VolumeError."""
     series = _Series.of(path.parent, _tag(_information(str(path)), _SERIES_UID))
     if series.modality != "CT":
         raise VolumeError(f"{path} is of modality {series.modality}, not CT; give a CT series.")
@@ -75,7 +75,7 @@ def _read(series: _Series) -> tuple[sitk.Image, Geometry]:
 
 
 def _check_single_frame(series: _Series, information: sitk.ImageFileReader) -> None:
-    """ITK takes frames in the order of the file, at one distance and with one scale; the file may say otherwise."""
+    """Raise VolumeError for multi-frame DICOM: ITK ignores the position and the rescale slope of each frame."""
     if information.GetSize()[2] > 1 or _tag(information, _SOP_CLASS) in _ENHANCED_CT:
         raise VolumeError(
             f"The DICOM {series} is multi-frame (enhanced) DICOM, whose frames cannot be placed reliably yet; "
@@ -93,7 +93,7 @@ def _read_slices(series: _Series, positions: NDArray[np.float64]) -> tuple[sitk.
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(series.files)
     image = reader.Execute()
-    # ITK takes the slices to be stacked at right angles; after a gantry tilt they are not.
+    # ITK assumes slices stacked at right angles; with a gantry tilt the axes are sheared.
     matrix = Geometry.of_image(image).ijk_to_lps.copy()
     matrix[:3, 2], matrix[:3, 3] = step, positions[0]
     return image, Geometry.from_matrix(image.GetSize()[::-1], matrix)

@@ -1,4 +1,4 @@
-"""Image files: NIfTI, NRRD, MetaImage and DICOM to voxels with their exact geometry, and back."""
+"""Read and write image files (NIfTI, NRRD, MetaImage; DICOM is read only) with their exact geometry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging import dicom_series
 from CTSAM3DLib.imaging import nifti_header as nifti
@@ -27,10 +27,18 @@ _SFORM_TOLERANCE_MM = 0.01  # a quaternion and a matrix of float32 agree to bett
 
 
 def read_image(path: Path, untrusted: bool = False) -> tuple[NDArray[np.generic], Geometry]:
-    """Read a file, or the CT series of a DICOM folder: voxels (z, y, x) and geometry.
+    """Read a file, or the CT series of a DICOM folder.
 
-    Integers come as int16 where they fit, floats as float32. The header of an `untrusted` file names nothing but files
-    beside it or below. Raises VolumeError.
+    Args:
+        path: the file or folder.
+        untrusted: refuse headers that name files outside their own folder.
+
+    Returns:
+        Voxels (z, y, x), int16 where integers fit, float32 for floats, and their geometry.
+
+    Raises:
+        VolumeError: the file is missing, damaged, of an unknown format, or no single 3D volume.
+
     """
     if not path.exists():
         raise VolumeError(f"{path} does not exist; check its name.")
@@ -48,11 +56,11 @@ def read_image(path: Path, untrusted: bool = False) -> tuple[NDArray[np.generic]
 
 
 def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
-    """Write voxels (z, y, x) to a .nii.gz, .nii, .nrrd or .mha file, whole or not at all. Raises OutputError."""
+    """Write voxels (z, y, x) to a .nii.gz, .nii, .nrrd or .mha file atomically. Raises OutputError."""
     if not path.name.lower().endswith(WRITABLE):
         raise OutputError(f"{path.name} has an unknown ending; choose one of {', '.join(WRITABLE)}.")
     image = as_image(array, geometry)
-    with writing_whole(path) as temporary, _quiet():
+    with atomic_write(path) as temporary, _quiet():
         try:
             if _is_nifti(path) and _is_sheared(geometry):
                 _write_sheared_nifti(image, geometry, temporary)
@@ -65,7 +73,7 @@ def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> N
 
 
 def as_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
-    """Return a SimpleITK image with a copy of the voxels (z, y, x)."""
+    """Return a SimpleITK image with this geometry and a copy of the voxels (z, y, x)."""
     image = sitk.GetImageFromArray(array)
     image.SetOrigin(geometry.origin)
     image.SetSpacing(geometry.spacing)
@@ -78,7 +86,7 @@ def _read_file(path: Path, untrusted: bool) -> tuple[sitk.Image, Geometry]:
     reader.SetFileName(str(path))
     try:
         image_io = reader.GetImageIOFromFileName(str(path))
-        if image_io not in _IMAGE_IOS:  # ITK knows formats that nobody asked for, and some of them name other files
+        if image_io not in _IMAGE_IOS:  # ITK reads further formats, some of which name other files
             raise RuntimeError(image_io)
         if image_io == "GDCMImageIO":
             return dicom_series.read_file(path)
@@ -127,7 +135,7 @@ def _check_layout(path: Path, reader: sitk.ImageFileReader) -> None:
 
 
 def _nifti_geometry(path: Path, by_itk: Geometry) -> Geometry:
-    """Return the position as the header has it: ITK knows no shear and takes the spacing from elsewhere."""
+    """The geometry of the sform, where ITK's differs: ITK ignores shear and takes the spacing from another field."""
     if not nifti.is_complete(path):
         raise EOFError(path)
     header = nifti.Header.read(path)
@@ -138,7 +146,7 @@ def _nifti_geometry(path: Path, by_itk: Geometry) -> Geometry:
 
 
 def _voxels(image: sitk.Image) -> NDArray[np.generic]:
-    """Return the image's own memory as a read-only array (z, y, x), which keeps the image alive."""
+    """The image's own memory as a read-only array (z, y, x); the array keeps the image alive."""
     view = sitk.GetArrayViewFromImage(image)
     owner = SimpleNamespace(__array_interface__=view.__array_interface__, image=image)
     return np.asarray(owner).reshape(view.shape[-3:])
@@ -159,7 +167,7 @@ def _is_sheared(geometry: Geometry) -> bool:
 
 
 def _write_sheared_nifti(image: sitk.Image, geometry: Geometry, path: Path) -> None:
-    """Write what ITK would silently make orthogonal."""
+    """Write a sheared geometry as the sform; ITK itself would silently make the axes orthogonal."""
     plain = path.with_name("plain.nii")
     image.SetDirection(np.eye(3).ravel().tolist())
     sitk.WriteImage(image, str(plain))
@@ -172,7 +180,7 @@ def _write_sheared_nifti(image: sitk.Image, geometry: Geometry, path: Path) -> N
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ITK's warnings off the console; what matters of them is raised as an error."""
+    """Keep ITK's warnings off the console; conditions that matter are raised as errors."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

@@ -1,4 +1,4 @@
-"""NIfTI-1 where ITK is silent or refuses: sheared sforms, files that end too early, voxels that are not numbers."""
+"""NIfTI-1 headers, for what ITK does not handle: sheared sforms, truncated files, voxels that are NaN or infinite."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MILLIMETRES = {1: 1000.0, 3: 0.001}  # units of length other than mm: metre, mi
 
 @dataclass(frozen=True)
 class Header:
-    """What of a NIfTI-1 header (https://nifti.nimh.nih.gov/nifti-1) SimpleITK does not tell exactly."""
+    """The fields of a NIfTI-1 header (https://nifti.nimh.nih.gov/nifti-1) that SimpleITK does not report exactly."""
 
     qform_code: int
     sform_code: int
@@ -35,7 +35,7 @@ class Header:
     data_start: int
     data_end: int
     float_type: np.dtype[np.floating] | None
-    """Of the voxels, None where they are integers."""
+    """Type of the voxels; None for integers."""
 
     @classmethod
     def read(cls, path: Path) -> Header:
@@ -62,13 +62,13 @@ class Header:
 
     @property
     def sform_holds(self) -> bool:
-        """Whether ITK takes the sform, not the qform, for the position (itk::NiftiImageIO's order of preference)."""
+        """Whether ITK uses the sform, not the qform (the order of preference of itk::NiftiImageIO)."""
         preferred = self.sform_code == _SCANNER_ANATOMY or (self.sform_code > 0 and self.qform_code == 0)
         return preferred and bool(abs(np.linalg.det(self.ijk_to_lps)) > 0)
 
 
 def is_complete(path: Path) -> bool:
-    """Whether the file holds all its voxels; ITK reads zeros where a file ends too early, and says nothing."""
+    """Whether the file holds all its voxels; ITK silently reads zeros from a truncated file."""
     expected = Header.read(path).data_end
     if not _is_gzipped(path):
         return path.stat().st_size >= expected
@@ -85,7 +85,7 @@ def is_complete(path: Path) -> bool:
 
 
 def is_finite(path: Path) -> bool:
-    """Whether all voxels are finite numbers; ITK reads 0 HU, water, where one is not, and says nothing.
+    """Whether all voxels are finite numbers; ITK silently reads any other as 0, which is water in HU.
 
     `path` is a .nii file or one file of a pair (.hdr, .img), gzipped or not. Raises EOFError where it is damaged.
     """
@@ -109,7 +109,7 @@ def is_finite(path: Path) -> bool:
 
 @contextmanager
 def sheared_sform_allowed() -> Iterator[None]:
-    """Let ITK read a file whose sform is sheared; the position it then reports is not exact."""
+    """Let ITK read files with a sheared sform; the geometry that ITK then reports is not exact."""
     variable = "ITK_NIFTI_SFORM_PERMISSIVE"
     before = environ.get(variable)
     environ[variable] = "1"
@@ -123,7 +123,7 @@ def sheared_sform_allowed() -> Iterator[None]:
 
 
 def set_sform(path: Path, ijk_to_lps: NDArray[np.float64]) -> None:
-    """Write the exact position into an uncompressed little-endian .nii file, as its only one."""
+    """Write the matrix (4x4, voxels i, j, k to LPS mm) as the only form of an uncompressed little-endian .nii file."""
     with path.open("r+b") as file:
         file.seek(252)
         file.write(struct.pack("<2h", 0, _SCANNER_ANATOMY))
@@ -138,7 +138,7 @@ def compress(source: Path, target: Path) -> None:
 
 
 def _files(path: Path) -> tuple[Path, Path]:
-    """The files of the header and of the voxels; where a pair is there both plain and gzipped, ITK takes the plain."""
+    """The files of the header and of the voxels; of a pair both plain and gzipped, the plain files, as in ITK."""
     name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     stem, ending = name[:-4], name[-4:].lower()
     if ending not in (".hdr", ".img"):

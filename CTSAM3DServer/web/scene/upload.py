@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.errors import CTSAM3DError, OutputError, VolumeError
 from CTSAM3DLib.imaging.volume import Volume
 
@@ -91,7 +91,7 @@ def _unpacked(archive: Path) -> list[Path]:
     except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
         raise VolumeError(f"{archive.name} cannot be unpacked ({error}); drop its files instead.") from error
     except OSError as error:
-        raise OutputError(f"{archive.name} cannot be unpacked: {why_not(error)}.") from error
+        raise OutputError(f"{archive.name} cannot be unpacked: {describe_os_error(error)}.") from error
 
 
 def _common_folder(files: Sequence[Path]) -> Path:
