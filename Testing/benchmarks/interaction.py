@@ -29,8 +29,9 @@ from rich.table import Table
 
 from CTSAM3DLib.clicks.click import Click, parse_click
 from CTSAM3DLib.imaging.volume import Volume
+from Testing.support.data import DATA
 
-CHEST = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "chest-lidc-0314.nii.gz"
+CHEST = DATA / "ct" / "chest-lidc-0314.nii.gz"
 SIZE, SPACING = (512, 512, 275), (0.78, 0.78, 1.0)
 UNDO_ROUNDS = 20
 MIB = 2**20

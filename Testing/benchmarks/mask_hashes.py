@@ -15,6 +15,7 @@ import torch
 import typer
 
 from CTSAM3DLib import Click, Segmenter, Volume
+from Testing.support.data import DATA
 
 CASES = ("torso-3mm", "openkbp-66")
 LISTS = 10
@@ -51,7 +52,7 @@ def paper_segmenter(folder: Path) -> Segmenter:
     return Segmenter.load(weights=str(file))
 
 
-def main(data: Annotated[Path, typer.Argument()] = Path("../shared/data"), folder: Path = Path("/tmp")) -> None:
+def main(data: Annotated[Path, typer.Argument()] = DATA, folder: Path = Path("/tmp")) -> None:
     for name, segmenter, reach in (
         ("ctsam3d-small", Segmenter.load(), "structure"),
         ("ctsam3d", paper_segmenter(folder), "patch"),

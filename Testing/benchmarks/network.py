@@ -20,7 +20,6 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Annotated
 
 import edt
@@ -41,8 +40,8 @@ from CTSAM3DLib.model import build
 from CTSAM3DLib.segmentation.growth import STRIDE
 from CTSAM3DLib.segmentation.result import Result
 from CTSAM3DLib.segmentation.session import Segmenter, Session
+from Testing.support.data import DATA
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LIVER = 5
 OFFSETS_MM = ((0.0, 0.0, 0.0), (8.0, 4.0, 0.0), (-8.0, 0.0, 6.0))
 """Where the clicks lie from the voxel deepest in the liver."""

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from CTSAM3DLib import connect
 from CTSAM3DLib.imaging.volume import Volume
-from Testing.benchmarks.server_visits import DATA, click_lists, volumes
+from Testing.benchmarks.server_visits import CTS, click_lists, volumes
 from Testing.support.server_process import MIB, ServerProcess
 
 CLICKS = (1, 10, 30)
@@ -41,7 +41,7 @@ class Need:
 
 def main(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
     """Click in several CTs, and read off the server's cache."""
-    paths = [path for name in NAMES for path in sorted(DATA.glob(f"{name}.nii.gz"))[:1]]
+    paths = [path for name in NAMES for path in sorted(CTS.glob(f"{name}.nii.gz"))[:1]]
     needs = [measure(ct) for ct in (map(Volume.read, paths) if paths else volumes(1))]
     if as_json:
         typer.echo(json.dumps([asdict(need) for need in needs]))

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.imaging.volume import Volume
+from Testing.support.data import DATA
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct"
+CTS = DATA / "ct"
 CLICKS_A_VISIT = 3
 _BODY_HU = (-200, 300)
 
 
 def volumes(count: int) -> list[Volume]:
     """Different CTs."""
-    heads = sorted(DATA.glob("openkbp-*.nii.gz"))[:count]
+    heads = sorted(CTS.glob("openkbp-*.nii.gz"))[:count]
     if len(heads) == count:
         return [Volume.read(path) for path in heads]
     from CTSAM3DLib.phantom.torso import torso

@@ -25,7 +25,7 @@ from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
 from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
-from Testing.benchmarks.network import DATA
+from Testing.support.data import DATA
 
 ORGANS = (1, 2, 3, 5, 6)
 """Spleen, kidneys, liver and stomach."""

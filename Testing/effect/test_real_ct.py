@@ -1,19 +1,17 @@
 """The effect on a real CT with the bundled model in the local server: everything but Slicer's window is real."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from CTSAM3DLib.imaging.volume import Volume
 from Testing.effect.conftest import Workplace
+from Testing.support.data import DATA, needs_data
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 LIVER = 5
 """The bundled model has seen this patient: what is tested here is the way from clicks to masks, not its accuracy."""
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../shared/data are not here")
+pytestmark = needs_data("ct/torso-3mm.nii.gz", "label/torso-3mm.nii.gz")
 
 
 @pytest.fixture(scope="module")

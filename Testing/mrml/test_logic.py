@@ -12,10 +12,10 @@ import pytest
 from CTSAM3DLib.clicks.click import Click, write_markups
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError
 from Testing.host.fixtures import slicer_host as slicer_host
+from Testing.support.data import DATA, needs_data
 from Testing.support.gated_backend import GatedBackend
 
 ROOT = Path(__file__).parents[2]
-DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_clicks_of_points(bench):
     assert bench.logic.clicksByLabel(points, bench.segmentation) == {"box": expected}
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../shared/data are not here")
+@needs_data("ct/torso-3mm.nii.gz", "label/torso-3mm.nii.gz")
 def test_the_script_of_the_documentation(slicer_host, module, tmp_path, monkeypatch, capsys):
     """As it stands there; only what desktop Slicer would load and end is done by storage nodes and an exception."""
     import slicer

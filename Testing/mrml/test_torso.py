@@ -1,7 +1,6 @@
 """What a user does in an hour, on a real CT with the bundled model: masks are a function of the clicks."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +12,13 @@ from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.clicks import clicks_of, mask_clicks, read_points, write_points
 from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
+from Testing.support.data import DATA, needs_data
 from Testing.support.mrml_nodes import add_linear_transform, add_segmentation, add_volume, mask_of, rotation
 from Testing.support.mrml_scenes import scene_of_slicer
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
 KIDNEY, LIVER = 2, 5
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real CTs of ../shared/data are not here")
+pytestmark = needs_data("ct/torso-3mm.nii.gz", "label/torso-3mm.nii.gz")
 
 
 @pytest.fixture(scope="module")

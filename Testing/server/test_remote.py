@@ -6,7 +6,6 @@ import itertools
 import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +21,8 @@ from CTSAM3DServer.run import Server
 from CTSAM3DServer.settings import Settings
 from Testing.server.conftest import answers, click_at, same, serving, volume_with, wait_until
 from Testing.server.unreliable import UnreliableLink
+from Testing.support.data import DATA, needs_data
 from Testing.support.threshold_network import threshold_model
-
-TORSO = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
 
 
 @pytest.mark.parametrize("reach", ["patch", "neighbours", "structure"])
@@ -58,9 +56,9 @@ def test_the_bundled_model_over_a_socket(bundled, bent_tube, bent_clicks, bent_r
     assert same(result, bent_result)
 
 
-@pytest.mark.skipif(not TORSO.is_file(), reason=f"the CT {TORSO.name} is not in ../shared/data")
+@needs_data("ct/torso-3mm.nii.gz")
 def test_the_bundled_model_over_a_socket_on_a_patient(bundled):
-    torso = Volume.read(TORSO)
+    torso = Volume.read(DATA / "ct/torso-3mm.nii.gz")
     clicks = [click_at(torso, 60, 40, 80), click_at(torso, 70, 45, 75), click_at(torso, 60, 60, 60, False)]
     with serving(models=[bundled.engine.model]) as server:
         result = connect(server.address).open(torso).segment(clicks)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from CTSAM3DLib.errors import VolumeError
+from Testing.support.data import DATA, needs_data
 from training.data.atlas_patients import atlas_cases, atlas_of
 from training.data.kind_hu import kind_hu
 from training.data.label_canvas import LabelCanvas, axial_hulls, filled
@@ -16,9 +17,9 @@ from training.data.prepared import Prepared, PreparedCase
 from training.learning.painting import Paint, Palette
 from training.vocabulary import KINDS, atlas_table, kinds_of
 
-ATLASES = Path(__file__).parents[3] / "shared" / "data" / "atlases"
+ATLASES = DATA / "atlases"
 SMALL = ("spl-abdominal", "spl-head-neck", "spl-knee")
-needs_atlases = pytest.mark.skipif(not ATLASES.is_dir(), reason="needs the atlases in ../shared/data")
+needs_atlases = needs_data("atlases")
 
 
 @functools.cache

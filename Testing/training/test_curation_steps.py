@@ -4,7 +4,6 @@ import itertools
 import pickle
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.phantom.torso import TorsoPhantom, torso
+from Testing.support.data import DATA, needs_data
 from training.anatomy import EXTENDED, TOTALSEG_PLUS_PLUS, V2, category_of
 from training.curation.body import body_of, in_body
 from training.curation.defects import Defect
@@ -24,10 +24,8 @@ from training.data.datasets import read_dataset
 from training.data.synthetic_datasets import write_own
 from training.phantoms.synthetic_anatomy import labelled_as, tissues
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 IDENTITY = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 SPACING = (2.0, 2.0, 2.0)
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
 
 
 def volume(array, spacing=(2, 2, 2), direction=IDENTITY):
@@ -444,20 +442,19 @@ def test_a_network_that_fails_ends_one_case_only(totalsegmentator_package, patie
 
 @pytest.fixture(scope="module")
 def slab():
-    if not SHARED.exists():
-        pytest.skip("needs the real CTs of ../shared/data")
-    record = next(record for record in read_dataset(SHARED) if record.case == "torso-slab-3mm")
+    record = next(record for record in read_dataset(DATA) if record.case == "torso-slab-3mm")
     source = ingest(record)
     return record, to_rai(source.ct), to_rai(source.labels, labels=True)
 
 
+@needs_data()
 def test_the_annotated_ratio_of_a_real_ct(slab):
     """45.9 % and 83.4 % were measured on this CT with another body region before any of this was written."""
     record, ct, own = slab
     hu, spacing = ct.array, ct.geometry.spacing[::-1]
     body = body_of(hu, own.array, spacing)
     counted = in_body(hu, body)
-    types = provider_for(str(SHARED / "label")).tissues(record.case, ct, own).array
+    types = provider_for(str(DATA / "label")).tissues(record.case, ct, own).array
     merged = merge(own.array, types, body)
     assert (own.array[counted] > 0).mean() == pytest.approx(0.459, abs=0.01)
     assert (merged[counted] > 0).mean() == pytest.approx(0.834, abs=0.01)
@@ -466,9 +463,10 @@ def test_the_annotated_ratio_of_a_real_ct(slab):
     assert np.array_equal(np.where(is_tissue(cleaned), 0, cleaned), own.array)
 
 
+@needs_data()
 def test_the_rules_agree_with_the_tissues_of_a_network(slab):
     record, ct, own = slab
-    theirs = provider_for(str(SHARED / "label")).tissues(record.case, ct, own).array
+    theirs = provider_for(str(DATA / "label")).tissues(record.case, ct, own).array
     ours = provider_for("rules").tissues(record.case, ct, own).array
     scores = [dice(theirs == value, ours == value) for value in (1, 2, 3)]
     assert np.all(np.array(scores) > (0.93, 0.86, 0.87)), scores

@@ -11,6 +11,7 @@ from monai.data import load_decathlon_datalist
 
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
 from CTSAM3DLib.imaging.volume import Geometry, Volume
+from Testing.support.data import DATA, needs_data
 from training.anatomy import V1, V2
 from training.data.datasets import read_dataset
 from training.data.datasets.abdomen import BTCV, FLARE22
@@ -27,7 +28,6 @@ from training.data.synthetic_datasets import (
 )
 from training.phantoms.phantoms import TorsoPhantom
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 GEOMETRY = Geometry((12, 14, 16), (5, -3, 20), (2, 2, 3), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 NAMES = {1: "spleen", 2: "kidney_right", 5: "liver"}
 
@@ -351,9 +351,9 @@ def test_an_unknown_layout_gets_one_sentence(tmp_path):
         main(tmp_path, layout=["amos"])
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
+@needs_data()
 def test_the_shared_data():
-    records = {record.case: record for record in read_dataset(SHARED)}
+    records = {record.case: record for record in read_dataset(DATA)}
     assert {record.patient for record in records.values()} >= {"openkbp-4", "crlm-1004", "totalsegmentator-tests"}
     assert records["torso-3mm"].patient == records["torso-slab-3mm"].patient
     assert records["openkbp-4"].labels[5] == "esophagus"

@@ -3,7 +3,6 @@
 import os
 import shutil
 from dataclasses import fields, replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging.volume import Geometry, Volume
+from Testing.support.data import DATA, needs_data
 from training.data import real_volumes
 from training.data.datasets import read_dataset
 from training.data.real_volumes import content_hash, prepare
@@ -18,7 +18,6 @@ from training.data.stream import data_hash, training_records
 from training.data.synthetic_datasets import write_msd, write_nnunet, write_own, write_totalsegmentator
 from training.phantoms.phantoms import TorsoPhantom
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
 NAMES = {3: "kidney_left", 5: "liver"}
 PLAIN = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
@@ -237,18 +236,18 @@ def test_a_recipe_learns_the_labels_up_to_its_limit(tmp_path):
     assert data_hash(kept[104], cache) == data_hash(kept[104], cache) != data_hash(kept[107], cache)
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
+@needs_data()
 def test_a_real_case_of_another_orientation_is_prepared(tmp_path):
-    record = next(record for record in read_dataset(SHARED) if record.case == "vertebra-pir")
+    record = next(record for record in read_dataset(DATA) if record.case == "vertebra-pir")
     (volume,) = prepare([record], tmp_path)
     assert set(volume.labels) == {"labels", "supervoxels_merged", "intensity"}
     bone = volume.ct[volume.labels["labels"] > 0]
     assert np.median(bone) > np.median(volume.ct[volume.labels["labels"] == 0]) + 50
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
+@needs_data()
 def test_tissues_are_a_second_map_of_a_real_case(tmp_path):
-    record = next(record for record in read_dataset(SHARED) if record.case == "torso-slab-3mm")
+    record = next(record for record in read_dataset(DATA) if record.case == "torso-slab-3mm")
     (volume,) = prepare([record], tmp_path, 3.0, pseudo=False)
     assert volume.foreground["tissue"].labels.tolist() == [1, 2, 3]
     assert np.median(volume.ct[volume.labels["tissue"] == 1]) == pytest.approx(-100, abs=20)

@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from Testing.support.data import DATA, needs_data
 from training import anatomy
 from training.data.case_notes import CaseNotes, atlas_notes, case_notes, matches, noted
 from training.data.datasets import read_dataset
@@ -24,8 +24,6 @@ from training.vocabulary import (
     side_of,
 )
 
-SHARED = Path(__file__).resolve().parents[2] / "../shared/data"
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs the real CTs of ../shared/data")
 ATLASES = (
     "hra-female",
     "hra-male",
@@ -53,7 +51,7 @@ def allowed(table, value):
 
 @pytest.fixture(scope="module")
 def records():
-    return {record.case: record for record in read_dataset(SHARED)}
+    return {record.case: record for record in read_dataset(DATA)}
 
 
 def table_of(records, case):
@@ -63,7 +61,7 @@ def table_of(records, case):
 
 
 def atlas_labels(atlas):
-    content = json.loads((SHARED / "atlases" / atlas / "names.json").read_text())
+    content = json.loads((DATA / "atlases" / atlas / "names.json").read_text())
     return {int(value): label["name"] for value, label in content["labels"].items()}
 
 
@@ -103,7 +101,7 @@ def test_names_of_totalsegmentator_have_kinds():
         assert kinds_of(name), name
 
 
-@needs_shared
+@needs_data()
 def test_names_of_the_shared_data_have_kinds(records):
     names = {name for record in records.values() for name in record.labels.values()}
     names |= {name for atlas in ATLASES for name in atlas_labels(atlas).values()}
@@ -275,7 +273,7 @@ def test_values_that_have_no_row(value):
         label_table({value: "liver"}, COMPLETE)
 
 
-@needs_shared
+@needs_data()
 def test_the_notes_speak_of_labels_that_are_there(records):
     labelled = {case: set(record.labels.values()) for case, record in records.items() if record.labels}
     assert all(any(fnmatchcase(case, pattern) for pattern in noted()["cases"]) for case in labelled)
@@ -297,7 +295,7 @@ def test_the_notes_speak_of_labels_that_are_there(records):
                 assert kinds_of(more), (key, more)
 
 
-@needs_shared
+@needs_data()
 def test_tables_of_single_cases(records):
     table, value = table_of(records, "limb-sts-037")
     assert {"rib", "vertebra"} <= allowed(table, 0)
@@ -332,7 +330,7 @@ def test_tables_of_single_cases(records):
     assert not table.instance.any()
 
 
-@needs_shared
+@needs_data()
 @pytest.mark.parametrize("atlas", ATLASES)
 def test_tables_of_atlases(atlas):
     labels = atlas_labels(atlas)
@@ -343,7 +341,7 @@ def test_tables_of_atlases(atlas):
     assert table.allowed[0].all() == (atlas == "myosim-arm-right")  # whose other arm is in a hollow label
 
 
-@needs_shared
+@needs_data()
 def test_what_the_notes_say_of_atlases():
     names = {name: value for value, name in atlas_labels("myosim-skeleton").items()}
     table = atlas_table("myosim-skeleton", atlas_labels("myosim-skeleton"))

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,8 +21,9 @@ from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
 from CTSAM3DLib.segmentation.patch_grid import TileSampler
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
+from Testing.support.data import DATA, needs_data
 
-CT = Path(__file__).resolve().parents[3] / "shared" / "data" / "ct" / "torso-3mm.nii.gz"
+CT = DATA / "ct" / "torso-3mm.nii.gz"
 
 
 def paper_model() -> TrainedModel:
@@ -60,10 +60,9 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
+@needs_data("ct/torso-3mm.nii.gz")
 def test_masks_of_a_real_ct(model, fast, plain):
     """A first click, and clicks on top of the soft mask that came before: at least 0.999 of a mask is the same."""
-    if not CT.is_file():
-        pytest.skip("the CTs (../shared/data) are not here")
     source = TileSampler(Volume.read(CT), model.info.spacing)
     middle = tuple(size // 2 - 32 for size in source.grid.shape)
     patch = source.patch(middle)

@@ -1,7 +1,6 @@
 """Our network gives the published network's numbers, out of the published network's own checkpoint."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +12,9 @@ from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model import build
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.relative import off
+from Testing.support.data import REFERENCE, needs_data
 from Testing.unit.golden import HERE, excerpt, inputs, published_weights, weight
 
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "reference"
 LEVELS = ("encoder_level1", "encoder_level2", "encoder_level3", "encoder_level4")
 ANSWERS = (*LEVELS, "click_maps", "mask_first", "iou_first", "mask_refined", "iou_refined", "cpp_heatmap")
 ROUNDING = 1e-4
@@ -75,10 +74,9 @@ def test_published_numbers(name, answers, golden):
     assert off(excerpt(name, answers[name]), golden[name]) < ROUNDING
 
 
+@needs_data("../reference/golden_dev.npz")
 @pytest.mark.parametrize("name", ANSWERS)
 def test_all_published_numbers(name, answers):
-    if not REFERENCE.is_dir():
-        pytest.skip("the full golden numbers (../shared/reference) are not here")
     with np.load(REFERENCE / "golden_dev.npz") as full:
         assert off(answers[name], full[name]) < ROUNDING
 

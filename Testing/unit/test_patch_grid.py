@@ -3,7 +3,6 @@
 import itertools
 import random
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +14,8 @@ from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.segmentation import patch_grid as grid_module
 from CTSAM3DLib.segmentation.bring_back import bring_back
 from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, TileSampler
+from Testing.support.data import DATA, needs_data
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 EXTENT_MM = 66.0
 
@@ -185,11 +184,10 @@ class TestSampling:
         assert np.count_nonzero(patch == 50) == 5 * 8 * 5
         assert np.all(patch[10:15, 10:18, 10:15] == 50)
 
+    @needs_data("ct/vertebra-pir.nii.gz", "ct/abdomen-crlm-1004.nii.gz")
     @pytest.mark.parametrize("case", ["vertebra-pir", "abdomen-crlm-1004"])
     def test_real_ct_is_found_again_at_its_own_voxels(self, case):
-        path = SHARED / "ct" / f"{case}.nii.gz"
-        if not path.exists():
-            pytest.skip(f"needs {case} of ../shared/data")
+        path = DATA / "ct" / f"{case}.nii.gz"
         ct = Volume.read(path)
         sampler = TileSampler(ct)
         index = (0, 0, 0) if case == "vertebra-pir" else (1, 2, 2)

@@ -190,8 +190,8 @@ def test_steps_name_the_patches_before_the_network_looks_at_them(segmenter, tube
     assert len(looked_at) > 4
 
 
-def test_the_next_click_is_expected_where_the_last_was_answered(tube, monkeypatch):
-    """What the engine is told to expect is what the next decode asks, but for the new click."""
+def test_prefetching_is_for_the_patch_where_the_last_click_was_answered(tube, monkeypatch):
+    """What the engine prefetches for is what the next decode asks, but for the new click."""
     engine = Engine(threshold_model(), "cpu")
     expected, decoded = [], []
     monkeypatch.setattr(engine, "prefetch", lambda prompts: expected.append(prompts()))

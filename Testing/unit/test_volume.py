@@ -19,8 +19,8 @@ from CTSAM3DLib.imaging.geometry import filled_box
 from CTSAM3DLib.imaging.image_files import as_image
 from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
+from Testing.support.data import DATA, needs_data
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, -1.0)
 SHEAR = np.array([[0.7, 0.0, 0.9], [0.0, -0.8, 0.1], [0.0, 0.0, 2.5]])
 SIX = range(6)
@@ -203,11 +203,10 @@ class TestFiles:
         np.testing.assert_array_equal(again.array, ct.array.astype(np.float32) - 1024)
         assert again.geometry.spacing == pytest.approx((0.7, 0.8, 2.5))
 
+    @needs_data("ct/vertebra-pir.nii.gz", "ct/abdomen-crlm-1004.nii.gz")
     @pytest.mark.parametrize("case", ["vertebra-pir", "abdomen-crlm-1004"])
     def test_real_ct_reads_as_itk_reads_it(self, case):
-        path = SHARED / "ct" / f"{case}.nii.gz"
-        if not path.exists():
-            pytest.skip(f"needs {case} of ../shared/data")
+        path = DATA / "ct" / f"{case}.nii.gz"
         volume, image = Volume.read(path), sitk.ReadImage(path)
         assert volume.geometry == Geometry.of_image(image)
         np.testing.assert_array_equal(volume.array, sitk.GetArrayViewFromImage(image))
