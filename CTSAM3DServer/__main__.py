@@ -1,4 +1,4 @@
-"""`python -m CTSAM3DServer` is `ctsam3d serve`."""
+"""`python -m CTSAM3DServer`: the same as `ctsam3d serve`."""
 
 from CTSAM3DLib.run_command import run_command
 from CTSAM3DServer.cli import app

@@ -1,7 +1,7 @@
-"""The door of the server: nothing passes that has no key, is too large or comes too slowly.
+"""Admission: authentication, limits on size, time and number of requests, and the access log.
 
-It stands before FastAPI and holds every body back until it is whole, so that what is behind it never waits for a
-client. It also writes the log, which names methods, routes without ids, statuses, times and users, and nothing else.
+The ASGI middleware stands before FastAPI and buffers every request body, so the application never waits for a client.
+The log holds methods, routes without ids, statuses, times and users, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from CTSAM3DServer.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 MAX_JSON = 2**18
-"""Bytes of a body that is not tiles: more than the longest list of clicks."""
+"""Bytes of a JSON body: more than the longest list of clicks."""
 MAX_REQUESTS = 32
-"""Requests of one user at a time."""
+"""Concurrent requests of one user."""
 BODY_PAUSE_S = 20.0
-"""The longest silence within a body."""
+"""Seconds. Longest pause within a body."""
 BODY_S = 120.0
-"""The longest time for a whole body."""
+"""Seconds. Longest time for a whole body."""
 DRAIN_S = 5.0
 MAX_DRAINED = 2**26
-"""How long the rest of a refused request is listened to, and how many bytes of it are."""
+"""Seconds and bytes for which the rest of a refused request is still read."""
 
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip")
-"""Heads by which a reverse proxy tells for whom it asks."""
+"""Headers by which a reverse proxy names the client that it forwards for."""
 _ASK = {"WWW-Authenticate": "Bearer"}
 _OPEN_TO_ALL = ("/healthz",)
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
@@ -57,7 +57,7 @@ _ROUTES = {
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not a failure
-    """A request that does not pass, and what its client is told."""
+    """A request that is not admitted: the status, the sentence and the headers of its response."""
 
     def __init__(self, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(sentence)
@@ -66,8 +66,11 @@ class Refused(Exception):  # noqa: N818 - an answer, not a failure
         self.headers = headers or {}
 
 
-class Guard:
-    """ASGI middleware. Without `keys` whoever reaches the server may come in, but only by a name of this computer."""
+class Admission:
+    """ASGI middleware that admits or refuses requests.
+
+    Without `keys` it admits everyone, but only requests addressed to this computer by a loopback name.
+    """
 
     def __init__(self, app: ASGIApp, keys: Keys | None, metrics: Metrics) -> None:
         self._app = app
@@ -76,16 +79,16 @@ class Guard:
         self._requests: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let one request pass, or refuse it; count and log it."""
+        """Admit one request or refuse it; count and log it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = time.perf_counter()
+        start = time.perf_counter()
         request = _Request(scope, receive, send)
         try:
             await self._admit(request)
         finally:
-            seconds = time.perf_counter() - begun
+            seconds = time.perf_counter() - start
             self._metrics.request(request.method, request.route, request.status, seconds, request.received)
             owner = request.owner or "-"
             logger.info("%s %s %d %.0f ms %s", request.method, request.route, request.status, 1000 * seconds, owner)
@@ -93,7 +96,7 @@ class Guard:
     async def _admit(self, request: _Request) -> None:
         try:
             if request.route in _OPEN_TO_ALL:
-                await self._pass(request, most=0)
+                await self._pass(request, max_bytes=0)
                 return
             request.owner = self._owner(request.headers)
             with self._counted(request.owner):
@@ -106,15 +109,15 @@ class Guard:
             if not request.status:
                 await request.refuse(Refused(500, "The server met a defect of its own; its log says where."))
 
-    async def _pass(self, request: _Request, most: int) -> None:
-        body = await request.body(most)
+    async def _pass(self, request: _Request, max_bytes: int) -> None:
+        body = await request.body(max_bytes)
         request.scope.setdefault("state", {})["owner"] = request.owner
         await self._app(request.scope, _replay(body, request.receive), request.send)
 
     def _owner(self, headers: Headers) -> str:
-        """Whose request this is; without keys it is nobody's."""
+        """The user whose key the request carries; empty on a server without keys. Raises Refused."""
         if self._keys is None:
-            # A web page that a browser shows here must not reach us under its own name, nor others through a proxy.
+            # Against DNS rebinding by web pages in a browser here, and against clients that come through a proxy.
             name = re.sub(r":\d*$", "", headers.get("host", "")).strip("[]")
             if name not in LOOPBACK_HOSTS or any(head in headers for head in _FORWARDED):
                 raise Refused(403, "A server without keys answers on its own computer only; connect to 127.0.0.1.")
@@ -145,7 +148,7 @@ class Guard:
 
 
 class _Request:
-    """One request: what is known of it, its body within limits, and the way to answer."""
+    """One request: its route, user and counters, its body within limits, and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -156,36 +159,36 @@ class _Request:
         self.route = next((name for path, name in _ROUTES.items() if path.fullmatch(scope["path"])), "other")
         self.owner: str | None = None
         self.status = 0
-        """0 until an answer has begun."""
+        """0 until the response has begun."""
         self.received = 0
         self._whole = False
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer, whose head tells our protocol."""
+        """Send a part of the response; its headers name the protocol's version."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             version = (PROTOCOL_HEADER.lower().encode(), str(PROTOCOL).encode())
             message["headers"] = [*message.get("headers", ()), version]
         await self._send(message)
 
-    async def body(self, most: int) -> bytes:
-        """The whole body. Raises Refused where it is too long or too slow."""
-        too_long = Refused(413, f"The body of the request is longer than {most} bytes; send less at a time.")
-        if int(self.headers.get("content-length", 0)) > most:  # uvicorn lets nothing but digits in
+    async def body(self, max_bytes: int) -> bytes:
+        """The whole body, of at most `max_bytes` bytes. Raises Refused where it is too long or too slow."""
+        too_long = Refused(413, f"The body of the request is longer than {max_bytes} bytes; send less at a time.")
+        if int(self.headers.get("content-length", 0)) > max_bytes:  # uvicorn lets nothing but digits in
             raise too_long
         parts = bytearray()
         try:
             async for part in self._parts(BODY_S):
                 parts += part
-                if len(parts) > most:
+                if len(parts) > max_bytes:
                     raise too_long
         except asyncio.TimeoutError as error:
             raise Refused(408, "The body of the request came too slowly; try again.") from error
         return bytes(parts)
 
     async def refuse(self, refusal: Refused) -> None:
-        """Answer that this request does not pass."""
-        # A client that is still sending would miss the answer if we hung up now.
+        """Send the refusal."""
+        # Read the rest first: a client that is still sending would miss the response if the connection closed now.
         with suppress(asyncio.TimeoutError, Refused):
             unread = MAX_DRAINED
             async for part in self._parts(DRAIN_S):
@@ -196,9 +199,9 @@ class _Request:
         answer = JSONResponse({"detail": refusal.sentence}, refusal.status, headers)
         await answer(self.scope, self.receive, self.send)
 
-    async def _parts(self, longest: float) -> AsyncIterator[bytes]:
-        """What is left of the body. Raises asyncio.TimeoutError, and Refused once the client is gone."""
-        end = time.monotonic() + longest
+    async def _parts(self, timeout_s: float) -> AsyncIterator[bytes]:
+        """The parts of the body not read yet. Raises asyncio.TimeoutError, and Refused once the client is gone."""
+        end = time.monotonic() + timeout_s
         while not self._whole:
             pause = min(BODY_PAUSE_S, end - time.monotonic())
             message = await asyncio.wait_for(self.receive(), max(pause, 0))
@@ -211,7 +214,7 @@ class _Request:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the whole body at once, and then whatever comes after it."""
+    """A `receive` that gives the buffered body in one message, and then the messages after it."""
     given = False
 
     async def replay() -> Message:

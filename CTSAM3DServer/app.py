@@ -1,4 +1,4 @@
-"""The server's HTTP: three calls for a volume, what the server is, and how it is."""
+"""The HTTP API: register a volume, upload its tiles, segment it; models, health and metrics."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from CTSAM3DLib import __version__
 from CTSAM3DLib.errors import CTSAM3DError, MemoryForecastError
 from CTSAM3DLib.remote.protocol import MEDIA_TYPE, PROTOCOL
-from CTSAM3DServer.admission import Guard
+from CTSAM3DServer.admission import Admission
 from CTSAM3DServer.fair_scheduler import ClosedError
 from CTSAM3DServer.keys import Keys
 from CTSAM3DServer.metrics import Metrics
@@ -46,7 +46,7 @@ _ANSWER: dict[int | str, dict[str, Any]] = {
 
 
 def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI:
-    """The ASGI application. It closes the service when it shuts down."""
+    """The ASGI application. It closes the service at shutdown. Without `keys` only this computer is served."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -61,28 +61,28 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.add_middleware(Guard, keys=keys, metrics=metrics)
+    app.add_middleware(Admission, keys=keys, metrics=metrics)
     _add_refusals(app)
     metrics.watch(service)
 
     @app.get("/healthz")
     async def health() -> Health:
-        """Answer as long as the server is there, also while the network works."""
+        """Liveness: answers while the server runs, also during inference."""
         return Health()
 
     @app.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **_REFUSALS}, response_class=Response)
     async def prometheus() -> Response:
-        """Counts, times and bytes for Prometheus."""
+        """Metrics in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/v1/models", responses=_REFUSALS)
     async def models() -> ServerAnswer:
-        """What the server is, and which models it has."""
+        """The server and its models."""
         return describe(service)
 
     @app.put("/v1/volumes/{id}", status_code=204, responses=_REFUSALS)
     async def put_volume(id: VolumeId, body: VolumeBody, request: Request) -> None:
-        """Tell of a volume; a known one costs nothing. Its tiles are sent once they are asked for."""
+        """Register a volume by its geometry. Its tiles are uploaded when `segment` asks for them."""
         service.put_volume(request.state.owner, id, body.geometry(), body.model_spacing)
 
     @app.put("/v1/volumes/{id}/tiles", status_code=204, responses={**_REFUSALS, **_UNKNOWN}, openapi_extra=_TILES_BODY)
@@ -97,7 +97,7 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
         response_class=Response,
     )
     async def segment(id: VolumeId, body: SegmentBody, request: Request) -> Response:
-        """Go on with these clicks a little; ask again until the mask is final."""
+        """Run the next inference step for these clicks; repeat until the mask is final."""
         clicks = tuple(click.click() for click in body.clicks)
         answer = await service.segment(request.state.owner, id, body.model, body.reach, clicks)
         return Response(answer, media_type=MEDIA_TYPE)
@@ -106,7 +106,7 @@ def create_app(service: Service, keys: Keys | None, metrics: Metrics) -> FastAPI
 
 
 def describe(service: Service) -> ServerAnswer:
-    """What the server is, and which models it has."""
+    """The server and its models."""
     models = []
     for engine in service.engines:
         info = dataclasses.asdict(engine.model.info)
@@ -115,7 +115,7 @@ def describe(service: Service) -> ServerAnswer:
 
 
 def _add_refusals(app: FastAPI) -> None:
-    """Every error is one sentence in JSON, which repeats nothing of what was sent."""
+    """Make every error response one sentence in JSON that repeats nothing of the request."""
 
     def refuse(status: int, sentence: str) -> JSONResponse:
         return JSONResponse({"detail": sentence}, status)
@@ -131,8 +131,9 @@ def _add_refusals(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        known = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]  # its own name may say much
-        where = ".".join(str(part) for part in known)
+        # The name of an unknown field comes from the client and is left out.
+        location = first["loc"][:-1] if first["type"] == "extra_forbidden" else first["loc"]
+        where = ".".join(str(part) for part in location)
         return refuse(422, f"The request is wrong at {where}: {first['msg']}.")
 
     @app.exception_handler(HTTPException)

@@ -1,4 +1,4 @@
-"""`ctsam3d serve`, and `ctsam3d serve keys`."""
+"""The commands `ctsam3d serve` and `ctsam3d serve keys`."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Past one machine: the server's app as a Ray Serve deployment, with every volume on one replica.
+"""Several machines: the server's app as a Ray Serve deployment, with every volume on one replica.
 
 `serve run cluster.yaml`, with `import_path: CTSAM3DServer.cluster:application` and the fields of `ClusterSettings` as
 its args. Clients name the volume in a header, and Ray's consistent hashing sends all requests of one volume to the
-replica that holds it. Where replicas come or go, some volumes move; their new replica asks for tiles again, which
-costs time, never correctness. Needs the extra `cluster`.
+replica that holds it. When replicas start or stop, some volumes move; their new replica asks for the tiles again,
+which costs time, never correctness. Needs the extra `cluster`.
 """
 
-# Without `from __future__ import annotations`: Ray reads what `application` takes off its annotation.
+# Without `from __future__ import annotations`: Ray reads the type of the argument of `application` from its annotation.
 
 import logging
 from pathlib import Path
@@ -28,19 +28,19 @@ logger = logging.getLogger(__name__)
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 WAITING_REQUESTS = 4
-"""Requests that a replica has at a time, on average, before another replica is started."""
+"""Mean concurrent requests of a replica above which another replica is started."""
 
 
 class ClusterSettings(BaseModel):
-    """What the replicas are told; the address and TLS are Ray Serve's own `http_options`."""
+    """Settings of the replicas; the address and TLS are Ray Serve's own `http_options`."""
 
     model_config = ConfigDict(extra="forbid")
 
     keys_file: Path
-    """A file that every machine sees; a cluster is never without keys."""
+    """A file that every machine can read; a cluster always needs keys."""
     models: list[str] = Field(list(Settings.models), min_length=1)
     device: str = "cuda"
-    """Of each replica: cuda, which takes a GPU of its own, or cpu."""
+    """Device of each replica: cuda, which takes a GPU of its own, or cpu."""
     cpus: float = Field(2, gt=0)
     """Processor cores of each replica."""
     memory: float = Settings.memory / 2**30
@@ -70,11 +70,11 @@ def application(settings: ClusterSettings) -> serve.Application:
 
 
 def _replica(settings: ClusterSettings) -> FastAPI:
-    """The app of one replica, made where it runs."""
+    """The app of one replica, made on the replica's own machine."""
     chosen = _settings(settings)
     metrics = Metrics()
     models = load_models(chosen.models, logger.info)
-    service = Service(models, chosen.device, chosen.memory, metrics.turn)
+    service = Service(models, chosen.device, chosen.memory, metrics.inference_step)
     return create_app(service, KeyFile(settings.keys_file), metrics)
 
 

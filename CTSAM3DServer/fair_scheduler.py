@@ -1,4 +1,4 @@
-"""One thread that works for everyone in turn."""
+"""A round-robin scheduler: one thread that gives every client's jobs a slot in turn."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any, TypeVar
 
 from CTSAM3DLib.errors import CTSAM3DError
 
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 
 class ClosedError(CTSAM3DError):
-    """The worker takes no work any more."""
+    """The scheduler accepts no more jobs."""
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down; try again later.")
 
 
-_Piece = tuple["Future[Any]", Callable[[], Any]]
+_Job = tuple["Future[Any]", Callable[[], Any]]
 
 
-class FairWorker:
-    """Does one piece of work at a time, going round among those who ask, however much each of them asks for."""
+class FairScheduler:
+    """Runs one job at a time, round-robin over clients, however many jobs each of them submits."""
 
     def __init__(self, name: str) -> None:
-        self._waiting: OrderedDict[Hashable, deque[_Piece]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, deque[_Job]] = OrderedDict()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -35,25 +35,25 @@ class FairWorker:
 
     @property
     def waiting(self) -> int:
-        """How many pieces of work have not begun."""
+        """Number of jobs that have not started."""
         with self._changed:
-            return sum(len(pieces) for pieces in self._waiting.values())
+            return sum(len(jobs) for jobs in self._waiting.values())
 
-    def submit(self, asker: Hashable, work: Callable[[], Answer]) -> Future[Answer]:
-        """Work to do when it is this asker's turn. Raises ClosedError once the worker is closed."""
-        future: Future[Answer] = Future()
+    def submit(self, client: Hashable, work: Callable[[], Output]) -> Future[Output]:
+        """Queue a job for the client's next slot. Raises ClosedError once the scheduler is closed."""
+        future: Future[Output] = Future()
         with self._changed:
             if self._closed:
                 raise ClosedError
-            self._waiting.setdefault(asker, deque()).append((future, work))
+            self._waiting.setdefault(client, deque()).append((future, work))
             self._changed.notify()
         return future
 
     def close(self) -> None:
-        """Finish the piece of work that has begun; those that have not end with ClosedError."""
+        """Finish the running job; jobs that have not started end with ClosedError."""
         with self._changed:
             self._closed = True
-            abandoned = [future for pieces in self._waiting.values() for future, _ in pieces]
+            abandoned = [future for jobs in self._waiting.values() for future, _ in jobs]
             self._waiting.clear()
             self._changed.notify()
         for future in abandoned:
@@ -62,25 +62,25 @@ class FairWorker:
         self._thread.join()
 
     def _run(self) -> None:
-        while (piece := self._next()) is not None:
-            future, work = piece
+        while (job := self._next()) is not None:
+            future, work = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
-                answer = work()
-            except BaseException as error:  # whatever it is belongs to whoever asked
+                output = work()
+            except BaseException as error:  # any error belongs to the client whose job raised it
                 future.set_exception(error)
             else:
-                future.set_result(answer)
+                future.set_result(output)
 
-    def _next(self) -> _Piece | None:
-        """The first piece of whoever has waited longest for a turn; None once closed."""
+    def _next(self) -> _Job | None:
+        """The first job of the client that has waited longest for a slot; None once closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if self._closed:
                 return None
-            asker, pieces = self._waiting.popitem(last=False)
-            piece = pieces.popleft()
-            if pieces:
-                self._waiting[asker] = pieces  # behind everyone else
-            return piece
+            client, jobs = self._waiting.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[client] = jobs  # behind all other clients
+            return job

@@ -1,4 +1,4 @@
-"""Users' keys: a file with their names and salted hashes, which can be changed while the server runs."""
+"""Users' keys: a file of names and salted hashes, which may change while the server runs."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from typing import Protocol
 
 from filelock import FileLock, Timeout
 
-from CTSAM3DLib.atomic import why_not, writing_whole
+from CTSAM3DLib.atomic import atomic_write, describe_os_error
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
 
 LOCK_S = 10.0
-"""How long a change waits for another one to end."""
+"""Seconds that a change of the file waits for another change to end."""
 
 _HEX = re.compile(r"[0-9a-f]+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9@._-]{0,63}")
 
 
 class KeyFileError(CTSAM3DError):
-    """The file of keys cannot be used, or not for what was wanted."""
+    """The file of keys cannot be read, or the name given does not fit it."""
 
 
 class Keys(Protocol):
-    """Something that knows whose key a key is."""
+    """Finds the owner of a key."""
 
     def owner_of(self, key: str) -> str | None:
-        """The name of the user who has this key, or None. Takes as long for a wrong key as for a right one."""
+        """The name of the user with this key, or None. Constant-time: a wrong key takes as long as a right one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One user's key. Raises ValueError for what was not written by us.
+    """One user's key as the file holds it. Raises ValueError for a malformed entry.
 
     A fast hash is enough, since keys are random numbers of 256 bits and cannot be guessed.
     """
@@ -52,13 +52,13 @@ class Entry:
     def __post_init__(self) -> None:
         texts = (self.name, self.salt, self.sha256, self.created)
         if not all(isinstance(text, str) for text in texts) or not _NAME.fullmatch(self.name):
-            raise ValueError("name")  # which goes into the log
+            raise ValueError("name")  # names go into the log
         if not (_HEX.fullmatch(self.salt) and _HEX.fullmatch(self.sha256)):
             raise ValueError("hash")
 
     @classmethod
     def of(cls, name: str, key: str) -> Entry:
-        """The entry by which this key will be known."""
+        """A new entry for this key, with a random salt."""
         salt = secrets.token_hex(16)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         return cls(name, salt, _hash(salt, key), created)
@@ -69,7 +69,7 @@ class Entry:
 
 
 class OneKey:
-    """A single key that lives as long as the server does."""
+    """A single key that is valid as long as the server runs."""
 
     def __init__(self, name: str, key: str) -> None:
         self._entry = Entry.of(name, key)
@@ -80,7 +80,7 @@ class OneKey:
 
 
 class KeyFile:
-    """A JSON file of keys. It is read again when it changes, so that a revoked key ends at once."""
+    """A JSON file of keys. It is read again when it changes, so a revoked key becomes invalid at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -89,7 +89,7 @@ class KeyFile:
 
     @property
     def entries(self) -> list[Entry]:
-        """The keys as the file has them now. Raises KeyFileError where it cannot be read."""
+        """The entries in the file now. Raises KeyFileError where it cannot be read."""
         try:
             about = self.path.stat()
             version = (about.st_mtime_ns, about.st_size, about.st_ino)
@@ -105,11 +105,14 @@ class KeyFile:
 
     def owner_of(self, key: str) -> str | None:
         """The name of the user who has this key, or None. Raises KeyFileError where the file cannot be read."""
-        fitting = [entry.name for entry in self.entries if entry.fits(key)]  # all of them, whichever fits
+        fitting = [entry.name for entry in self.entries if entry.fits(key)]  # compare all, for constant time
         return fitting[0] if fitting else None
 
     def add(self, name: str) -> str:
-        """A new key for a user; it is told only now. Raises KeyFileError and OutputError."""
+        """Make a key for a user and return it; it is not stored and cannot be shown again.
+
+        Raises KeyFileError for a bad or a taken name, and OutputError where the file cannot be written.
+        """
         if not _NAME.fullmatch(name):
             raise KeyFileError(f"{name!r} cannot name a key; use up to 64 letters, digits and . _ - @")
         with self._changing():
@@ -121,7 +124,7 @@ class KeyFile:
         return key
 
     def revoke(self, name: str) -> None:
-        """End a user's key; a running server refuses it from now on. Raises KeyFileError and OutputError."""
+        """Remove a user's key; a running server refuses it from now on. Raises KeyFileError and OutputError."""
         with self._changing():
             kept = [entry for entry in self.entries if entry.name != name]
             if len(kept) == len(self.entries):
@@ -130,14 +133,14 @@ class KeyFile:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One change at a time, since of two at once the later would undo the earlier: a revoked key would live on."""
+        """Lock the file for a change: the later of two concurrent changes would undo the earlier, even a revocation."""
         lock = FileLock(f"{self.path}.lock", timeout=LOCK_S, mode=0o600)
         try:
             lock.acquire()
         except Timeout as error:
             raise KeyFileError(f"{self.path} is being changed by another command; try again.") from error
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be changed: {why_not(error)}.") from error
+            raise OutputError(f"{self.path} cannot be changed: {describe_os_error(error)}.") from error
         try:
             yield
         finally:
@@ -145,7 +148,7 @@ class KeyFile:
 
     def _write(self, entries: list[Entry]) -> None:
         text = json.dumps({"keys": [asdict(entry) for entry in entries]}, indent=2)
-        with writing_whole(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(text, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told: counts, times and bytes, nothing of a user or a patient."""
+"""Prometheus metrics: counts, times and bytes, without users and patients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Metrics:
             registry=self._registry,
         )
         self._received = Counter("ctsam3d_received_bytes", "Bytes of request bodies.", registry=self._registry)
-        self._turns = Histogram(
+        self._steps = Histogram(
             "ctsam3d_turn_seconds",
             "Time of one use of the network, a patch or a group of neighbours.",
             buckets=_REQUEST_BUCKETS,
@@ -33,18 +33,18 @@ class Metrics:
         )
 
     def watch(self, service: Service) -> None:
-        """Report the state of a service whenever asked."""
+        """Export the state of a service, read at every scrape."""
         for name, text, value in (
             ("ctsam3d_turns_waiting", "Uses of the network that wait.", lambda: service.waiting),
             ("ctsam3d_cache_bytes", "Bytes in the cache of tiles, features and masks.", lambda: service.cache.nbytes),
             ("ctsam3d_cache_capacity_bytes", "Bound of that cache.", lambda: service.cache.capacity),
-            ("ctsam3d_cache_dropped", "Things dropped from it for want of room.", lambda: service.cache.dropped),
+            ("ctsam3d_cache_dropped", "Things dropped from it for want of room.", lambda: service.cache.evicted),
         ):
             Gauge(name, text, registry=self._registry).set_function(value)
 
-    def turn(self, seconds: float) -> None:
-        """Count one use of the network."""
-        self._turns.observe(seconds)
+    def inference_step(self, seconds: float) -> None:
+        """Count one inference step."""
+        self._steps.observe(seconds)
 
     def request(self, method: str, route: str, status: int, seconds: float, received: int) -> None:
         """Count one request; `route` is a path without ids."""

@@ -1,4 +1,4 @@
-"""A server from its start to its end: models loaded, port bound, requests served."""
+"""The life of a server: load models, bind the port, serve requests, stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import uvicorn
 from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
 from CTSAM3DLib.checkpoints.load_model import load_model
 from CTSAM3DServer.app import create_app
-from CTSAM3DServer.header_timeout import TimedHeads
+from CTSAM3DServer.header_timeout import HeaderTimeout
 from CTSAM3DServer.keys import KeyFile, Keys
 from CTSAM3DServer.metrics import Metrics
 from CTSAM3DServer.service import Service
@@ -20,16 +20,16 @@ from CTSAM3DServer.settings import Settings, SettingsError
 
 MAX_CONNECTIONS = 512
 KEPT_ALIVE_S = 60
-"""How long a connection is kept for the next click."""
+"""Seconds that an idle connection is kept open for the next click."""
 GRACE_S = 10
-"""How long requests that have begun may take once the server is told to end."""
+"""Seconds that running requests may take after the server was told to stop."""
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2, with forward secrecy; what early versions of uvicorn choose holds ciphers that encrypt nothing."""
+"""TLS 1.2 ciphers with forward secrecy; the defaults of early uvicorn include ciphers without encryption."""
 
 
 def load_models(names: Sequence[str], report: Callable[[str], None]) -> list[TrainedModel]:
-    """Bundled models by their names, and those in files. `report` is told which one is loading. Raises ModelError."""
+    """Load bundled models by name and models from files; `report` gets a line for each. Raises ModelError."""
     models = []
     for name in names:
         report(f"loading {name}")
@@ -38,9 +38,9 @@ def load_models(names: Sequence[str], report: Callable[[str], None]) -> list[Tra
 
 
 class Server:
-    """Models that are ready to be served at `address`. Raises CTSAM3DError where something in the settings is wrong.
+    """Models served at `address`. Raises CTSAM3DError where something in the settings is wrong.
 
-    `keys` take the place of the settings' file of keys.
+    `keys` replace the settings' file of keys.
     """
 
     def __init__(self, settings: Settings, models: Sequence[TrainedModel], keys: Keys | None = None) -> None:
@@ -49,19 +49,19 @@ class Server:
             keys = KeyFile(settings.keys_file)
         self._socket = _bound(settings.host, settings.port)
         metrics = Metrics()
-        self.service = Service(models, settings.device, settings.memory, metrics.turn)
+        self.service = Service(models, settings.device, settings.memory, metrics.inference_step)
         config = uvicorn.Config(
             create_app(self.service, keys, metrics),
             ssl_certfile=settings.tls_cert,
             ssl_keyfile=settings.tls_key,
             ssl_ciphers=CIPHERS,
             log_config=None,
-            access_log=False,  # it would write volume ids; the guard writes a log of its own
+            access_log=False,  # it would hold volume ids; `Admission` writes the access log
             server_header=False,
             limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEPT_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
-            http=TimedHeads,
+            http=HeaderTimeout,
             ws="none",
         )
         self._uvicorn = uvicorn.Server(config)
@@ -70,11 +70,11 @@ class Server:
         self.address = f"{scheme}://{host}:{self._socket.getsockname()[1]}"
 
     def serve(self) -> None:
-        """Serve until `stop`, Ctrl-C or SIGTERM; requests that have begun are finished."""
+        """Serve until `stop`, Ctrl-C or SIGTERM; running requests are finished."""
         self._uvicorn.run(sockets=[self._socket])
 
     def stop(self) -> None:
-        """Let `serve` end, from any thread."""
+        """Make `serve` return; may be called from any thread."""
         self._uvicorn.should_exit = True
 
 
@@ -88,7 +88,7 @@ def _bound(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise SettingsError(f"Port {port} is in use; end what uses it, or choose another by --port.") from error
         raise SettingsError(f"The server cannot listen on {host}:{port} ({error.strerror}).") from error
-    # Connections take it over from the listener. Without it the body of each answer waits for the client to acknowledge
-    # its head, which takes 40 ms; asyncio sets it only on sockets that it has opened itself.
+    # Connections inherit TCP_NODELAY from the listener; asyncio sets it only on sockets that it has opened itself.
+    # Without it the body of each response waits 40 ms for the client to acknowledge the headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

@@ -1,4 +1,4 @@
-"""JSON messages between client and server, with their bounds; `CTSAM3DLib.remote.protocol` has the binary ones."""
+"""JSON messages between client and server, with bounds; the binary messages are in `CTSAM3DLib.remote.protocol`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Strict(BaseModel):
 
 
 class VolumeBody(_Strict):
-    """Where the voxels of a CT lie, as `CTSAM3DLib.Geometry` has it, and the model grid that it is sampled to."""
+    """The geometry of a CT, as in `CTSAM3DLib.imaging.geometry`, and the spacing of the model grid."""
 
     shape: Annotated[list[Axis], Field(min_length=3, max_length=3, description="Voxels along z, y, x.")]
     origin: Annotated[Three, Field(description="Centre of voxel 0 in LPS mm.")]
@@ -33,26 +33,26 @@ class VolumeBody(_Strict):
     model_spacing: Annotated[float, Field(gt=0, le=100, description="Voxel of the model grid in mm.")]
 
     def geometry(self) -> Geometry:
-        """The geometry of the CT. Raises VolumeError where the numbers do not make one."""
+        """The geometry of the CT. Raises VolumeError where the numbers make no valid grid."""
         z, y, x = self.shape
         origin, spacing = tuple(self.origin), tuple(self.spacing)
         return Geometry((z, y, x), origin, spacing, tuple(self.direction))  # type: ignore[arg-type] # lengths checked
 
 
 class ClickBody(_Strict):
-    """A click."""
+    """One click."""
 
     position: Annotated[Three, Field(description="LPS mm.")]
     positive: bool = True
 
     def click(self) -> Click:
-        """The click as the library has it."""
+        """The click as an object of the library."""
         l, p, s = self.position  # noqa: E741 - the axes' names
         return Click((l, p, s), self.positive)
 
 
 class SegmentBody(_Strict):
-    """Clicks to go on with."""
+    """A request for the mask of these clicks."""
 
     clicks: Annotated[list[ClickBody], Field(min_length=1, max_length=MAX_CLICKS, description="In their order.")]
     reach: Reach = "structure"
@@ -60,7 +60,7 @@ class SegmentBody(_Strict):
 
 
 class ModelAnswer(BaseModel):
-    """A model that the server has loaded."""
+    """A loaded model."""
 
     name: str
     hash: Annotated[str, Field(description="SHA-256 of its file.")]
@@ -74,7 +74,7 @@ class ModelAnswer(BaseModel):
 
 
 class ServerAnswer(BaseModel):
-    """What the server is."""
+    """The server and its models."""
 
     program: str = "ctsam3d"
     version: str
@@ -84,13 +84,13 @@ class ServerAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """The server is there."""
+    """The server is running."""
 
     program: str = "ctsam3d"
     status: str = "ok"
 
 
 class Refusal(BaseModel):
-    """Why the server says no, in one sentence."""
+    """The reason of a refusal, in one sentence."""
 
     detail: str

@@ -1,8 +1,8 @@
-"""What the server does, without HTTP: models, volumes, and clicks answered turn by turn.
+"""The segmentation service without HTTP: models, volumes, and clicks, one inference step per request.
 
-`segment` does a bounded piece of work: it looks for what is known, asks for tiles that are missing, or uses the network
-once. Nothing goes on that nobody asks for, so that to stop asking is to cancel; only an engine that has nothing to do
-makes ready for the next click. Everything kept lies in one cache; dropping any of it costs time, never correctness.
+`segment` does a bounded amount of work: it finds the cached state, asks for missing tiles, or runs one inference step.
+Work happens only inside a request, so a client cancels by not sending the next one. The single exception is prefetching
+while an engine is idle. Everything is kept in one cache; a dropped entry costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.execution.engine import Engine
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.remote.protocol import Answer, unpack_tiles
+from CTSAM3DLib.remote.protocol import SegmentResponse, unpack_tiles
+from CTSAM3DLib.segmentation.click_step import State, Step
 from CTSAM3DLib.segmentation.growth import Reach
 from CTSAM3DLib.segmentation.patch_grid import TileIndex
-from CTSAM3DLib.segmentation.session import Session, State, Turn
-from CTSAM3DServer.fair_scheduler import FairWorker
-from CTSAM3DServer.volumes import SMALL_THINGS, MissingTiles, ServedVolume, UploadedTiles, Volumes
+from CTSAM3DLib.segmentation.session import Session
+from CTSAM3DServer.fair_scheduler import FairScheduler
+from CTSAM3DServer.volumes import OBJECT_BYTES, MissingTiles, ServedVolume, UploadedTiles, Volumes
 
 MAX_WAIT_S = 2.0
-"""After this time a request is answered with what there is, so that a client can tell a busy server from a dead one,
-and is free to cancel."""
+"""Seconds after which a request is answered with the state so far, so that a client can tell a busy server from a dead
+one, and is free to cancel."""
 
 CLICK_BYTES = 320
-"""Bytes of a click as Python keeps it."""
+"""Bytes that a click takes in memory."""
 
 WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 
@@ -39,8 +40,8 @@ WorkKey = tuple[ServedVolume, str, Reach, tuple[Click, ...]]
 class Service:
     """Models on a device, and the volumes and masks of all users under one bound of `memory` bytes.
 
-    Raises ModelError for two models of one name, and what `Engine` raises. `on_turn` is told the seconds of every use
-    of the network.
+    `on_step` is called with the seconds of every inference step. Raises ModelError for two models of one name, and what
+    `Engine` raises.
     """
 
     def __init__(
@@ -48,27 +49,27 @@ class Service:
         models: Sequence[TrainedModel],
         device: str | None,
         memory: int,
-        on_turn: Callable[[float], None] = lambda seconds: None,
+        on_step: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         if len({model.info.name for model in models}) < len(models):
             raise ModelError("Two of the models have the same name; give each only once.")
         self.cache = Cache(memory)
         self.volumes = Volumes(self.cache)
         self.engines = [Engine(model, device) for model in models]
-        self._worker = FairWorker("ctsam3d-turns")
+        self._scheduler = FairScheduler("ctsam3d-steps")
         self._running: dict[WorkKey, _Running] = {}
-        # One mask at a time is laid out in full, since one of two far clicks takes as much memory as the whole volume.
+        # One mask at a time becomes a dense array, since the mask of two distant clicks can span the whole volume.
         self._packing = asyncio.Semaphore(1)
-        self._on_turn = on_turn
+        self._on_step = on_step
 
     @property
     def waiting(self) -> int:
-        """Turns of the network that wait for others to end."""
-        return self._worker.waiting
+        """Inference steps that wait for their slot."""
+        return self._scheduler.waiting
 
     def close(self) -> None:
-        """Finish what the network is doing, and end all threads."""
-        self._worker.close()
+        """Finish the current inference step, and end all threads."""
+        self._scheduler.close()
         for engine in self.engines:
             engine.close()
 
@@ -81,22 +82,22 @@ class Service:
         raise ModelError(f"The server has no such model; choose one of: {names}.")
 
     def put_volume(self, owner: str, volume_id: str, geometry: Geometry, spacing: float) -> None:
-        """Know a volume of this user's. Raises CTSAM3DError for one that no CT can be, or a spacing of no model."""
+        """Register a volume for this user. Raises CTSAM3DError where it cannot be a CT, or no model has its spacing."""
         if not any(engine.model.info.spacing == spacing for engine in self.engines):
             raise ModelError(f"No model of the server has voxels of {spacing:g} mm.")
         self.volumes.put(ServedVolume(owner, volume_id, geometry, spacing))
 
     def put_tiles(self, owner: str, volume_id: str, message: bytes) -> None:
-        """Keep uploaded tiles. Raises UnknownVolumeError and ProtocolError."""
+        """Store uploaded tiles (`protocol.pack_tiles`). Raises UnknownVolumeError and ProtocolError."""
         volume = self.volumes.get(owner, volume_id)
         source = UploadedTiles(volume, self.cache)
         for index, inside in unpack_tiles(message, volume.grid).items():
             source.add(index, inside)
 
     async def segment(self, owner: str, volume_id: str, model: str, reach: Reach, clicks: tuple[Click, ...]) -> bytes:
-        """Go on with these clicks by one turn, or say which tiles that needs; a packed `Answer`. Raises CTSAM3DError.
+        """Run the next inference step for these clicks, or name the tiles that it needs; a packed `SegmentResponse`.
 
-        Who asks for what somebody is already being answered shares the answer.
+        Equal requests at the same time share one step. Raises CTSAM3DError.
         """
         volume, engine = self.volumes.get(owner, volume_id), self.engine(model)
         if engine.model.info.spacing != volume.spacing:
@@ -106,40 +107,40 @@ class Service:
             work: _Work | None = self.cache.get((*key, "work"))
             self._running[key] = _Running(work or _Work(engine, volume, self.cache, reach, clicks))
             self._running[key].task = asyncio.create_task(self._advance(key))
-            self._running[key].task.add_done_callback(_know_error)
+            self._running[key].task.add_done_callback(_retrieve_error)
         running = self._running[key]
         done, _ = await asyncio.wait({running.task}, timeout=MAX_WAIT_S)
-        return running.task.result() if done else await self._answer(running.work, ())
+        return running.task.result() if done else await self._respond(running.work, ())
 
     async def _advance(self, key: WorkKey) -> bytes:
         volume, work = key[0], self._running[key].work
-        self.cache.discard((*key, "work"))  # so that work which fails is not met again
+        self.cache.discard((*key, "work"))  # so that a failed work is not found again
         try:
-            needed = await asyncio.to_thread(work.look)
+            needed = await asyncio.to_thread(work.missing_tiles)
             if not needed and not work.final:
-                # Without keys everyone is the same user, and volumes take turns instead.
-                turn = self._worker.submit(volume.owner or volume.id, partial(self._timed_step, work))
-                needed = await asyncio.wrap_future(turn)
-            answer = await self._answer(work, needed)
+                # Without keys everyone is the same user; slots are then shared between volumes.
+                slot = self._scheduler.submit(volume.owner or volume.id, partial(self._timed_step, work))
+                needed = await asyncio.wrap_future(slot)
+            response = await self._respond(work, needed)
         finally:
             del self._running[key]
         if not work.final:
             self.cache.put((*key, "work"), work, work.nbytes)
-        return answer
+        return response
 
-    async def _answer(self, work: _Work, needed: Sequence[TileIndex]) -> bytes:
+    async def _respond(self, work: _Work, needed: Sequence[TileIndex]) -> bytes:
         async with self._packing:
-            return await asyncio.to_thread(work.answer, needed)
+            return await asyncio.to_thread(work.response, needed)
 
     def _timed_step(self, work: _Work) -> Sequence[TileIndex]:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         needed = work.step()
-        self._on_turn(time.perf_counter() - begun)
+        self._on_step(time.perf_counter() - start)
         return needed
 
 
 class _Work:
-    """Clicks on their way to a mask: a session's turns, and where they have come to. One call at a time."""
+    """The computation of one mask: a session's steps, and the latest of them. Not safe across threads."""
 
     def __init__(
         self, engine: Engine, volume: ServedVolume, cache: Cache, reach: Reach, clicks: tuple[Click, ...]
@@ -149,57 +150,57 @@ class _Work:
         self._session = Session(engine, self._source, volume.geometry, cache, owner)
         self._clicks = clicks
         self._reach: Reach = reach
-        self._turns: Iterator[Turn] | None = None
-        self._turn: Turn | None = None
+        self._steps: Iterator[Step] | None = None
+        self._step: Step | None = None
 
     @property
     def final(self) -> bool:
-        """Whether all clicks are answered."""
-        return self._turn is not None and self._turn.final
+        """Whether the mask of all clicks is there."""
+        return self._step is not None and self._step.final
 
     @property
     def nbytes(self) -> int:
-        """Bytes that it holds: its clicks, which may be all there is, and growth's depths beside the mask itself."""
-        canvas = self._turn.state.nbytes if self._turn is not None else 0
-        return 2 * canvas + CLICK_BYTES * len(self._clicks) + SMALL_THINGS
+        """Bytes of this work: the mask so far, as much again for the depths of its growth, and the clicks."""
+        canvas = self._step.state.nbytes if self._step is not None else 0
+        return 2 * canvas + CLICK_BYTES * len(self._clicks) + OBJECT_BYTES
 
-    def look(self) -> Sequence[TileIndex]:
-        """Find what is known already, without the network; the tiles that it needs to go on."""
-        if self._turns is None or self._turn is None:
-            self._turns = self._session.turns(self._clicks, self._reach)
-            self._turn = next(self._turns)
-        return self._source.missing(self._session.unseen(self._turn.starts))
+    def missing_tiles(self) -> Sequence[TileIndex]:
+        """Tiles that the next inference step needs and the cache lacks; does not use the network."""
+        if self._steps is None or self._step is None:
+            self._steps = self._session.steps(self._clicks, self._reach)
+            self._step = next(self._steps)
+        return self._source.missing(self._session.patches_to_read(self._step.starts))
 
     def step(self) -> Sequence[TileIndex]:
-        """Use the network once, unless tiles are missing; the tiles that it needs to go on."""
-        needed = self.look()  # again, since the wait may have been long
-        if needed or self._turns is None:
+        """Run one inference step unless tiles are missing; return the tiles that the next step needs."""
+        needed = self.missing_tiles()  # again: tiles may have been evicted during the wait for the slot
+        if needed or self._steps is None:
             return needed
         try:
-            self._turn = next(self._turns)
-        except MissingTiles as error:  # dropped this very moment; the iterator has ended with it
-            self._turns = None
+            self._step = next(self._steps)
+        except MissingTiles as error:  # evicted this very moment; the exception has ended the iterator
+            self._steps = None
             return error.tiles
-        return self.look()
+        return self.missing_tiles()
 
-    def answer(self, needed: Sequence[TileIndex]) -> bytes:
-        """What there is so far, packed."""
-        turn = self._turn
-        state = turn.state if turn is not None else State()
+    def response(self, needed: Sequence[TileIndex]) -> bytes:
+        """The state so far as a packed `SegmentResponse`."""
+        step = self._step
+        state = step.state if step is not None else State()
         values, start = state.canvas.dense()
-        final = turn is not None and turn.final
-        return Answer(final, state.quality, state.patches, values, start, tuple(needed)).pack()
+        final = step is not None and step.final
+        return SegmentResponse(final, state.quality, state.patches, values, start, tuple(needed)).pack()
 
 
-def _know_error(task: asyncio.Task[bytes]) -> None:
-    """Keep asyncio from logging an error, which can tell of clicks, where nobody waits for the task any more."""
+def _retrieve_error(task: asyncio.Task[bytes]) -> None:
+    """Keep asyncio from logging the error of a task that nobody awaits any more; its text can hold clicks."""
     if not task.cancelled():
         task.exception()
 
 
 @dataclass
 class _Running:
-    """Work that is being done, and the task that does it."""
+    """A work in progress and its task."""
 
     work: _Work
     task: asyncio.Task[bytes] = field(init=False)

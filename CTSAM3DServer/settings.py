@@ -1,4 +1,4 @@
-"""How a server is set up, and the rules that keep a fresh one from being open to the world."""
+"""Settings of a server, and the checks that keep a new server from being open to the world."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from CTSAM3DLib.remote.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 
 MIN_MEMORY = 256 * 2**20
-"""Bytes that hold what one use of the network needs several times over."""
+"""Bytes. Several times the tiles and features of one inference step."""
 
 
 class SettingsError(CTSAM3DError):
-    """The server cannot be started like this."""
+    """The server cannot start with these settings."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What `ctsam3d serve` is told."""
+    """The options of `ctsam3d serve`."""
 
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
@@ -36,7 +36,7 @@ class Settings:
     tls_key: Path | None = None
 
     def check(self) -> None:
-        """Raise SettingsError unless a server may start like this."""
+        """Raise SettingsError unless a server may start with these settings."""
         if self.memory < MIN_MEMORY:
             raise SettingsError(f"The server needs at least {MIN_MEMORY // 2**20} MiB of memory for its caches.")
         if self.keys_file is not None and not KeyFile(self.keys_file).entries:
@@ -53,12 +53,12 @@ class Settings:
 
     @property
     def unencrypted(self) -> bool:
-        """Whether keys and images will cross a network in the clear, unless a reverse proxy encrypts them."""
+        """Whether keys and images cross a network unencrypted, unless a reverse proxy encrypts them."""
         return self.tls_cert is None and not is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a server on this address is reached from its own computer only."""
+    """Whether a server bound to this address can be reached from its own computer only."""
     if host == "localhost":
         return True
     try:
@@ -72,7 +72,7 @@ def _check_certificate(certificate: Path, key: Path) -> None:
         if not path.is_file():
             raise SettingsError(f"There is no file {path}; check the path.")
     try:
-        # An empty password, so that a key that has one is an error instead of a question on the terminal.
+        # An empty password: a protected key is then an error, not a question on the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise SettingsError(

@@ -1,4 +1,4 @@
-"""The volumes that users have told the server of, and the tiles that they have uploaded."""
+"""Volumes that users have registered, and the tiles that they have uploaded."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, PatchSource, Start, TileIndex, tiles_under
 
 MAX_AXIS = 4096
-"""Voxels along an axis of a CT, and of the model grid over it."""
-LARGEST_GRID = 400_000_000
+"""Voxels along an axis of a CT, and of its model grid."""
+MAX_GRID = 400_000_000
 """Voxels of a model grid: a tall patient in a wide field of view at 1.5 mm."""
-SMALL_THINGS = 4096
-"""Bytes that anything kept is taken to need beside its arrays."""
+OBJECT_BYTES = 4096
+"""Bytes that a cached object is taken to need beside its arrays."""
 
 
 class UnknownVolumeError(CTSAM3DError):
-    """The server does not know the volume; its client tells it of it again."""
+    """The volume is not registered (any more); the client registers it again."""
 
 
-class MissingTiles(Exception):  # noqa: N818 - a wish of the server's, which a client fulfils
-    """The network was to look at tiles that are not there."""
+class MissingTiles(Exception):  # noqa: N818 - a request to the client, not a failure
+    """Tiles that the network needs are not in the cache."""
 
     def __init__(self, tiles: list[TileIndex]) -> None:
         super().__init__(f"{len(tiles)} tiles are missing")
@@ -38,43 +38,43 @@ class MissingTiles(Exception):  # noqa: N818 - a wish of the server's, which a c
 
 @dataclass(frozen=True)
 class ServedVolume:
-    """A volume of one user's. Everything kept of it lies in the cache under keys that begin with this object."""
+    """A registered volume of one user; it is the first part of the cache keys of its tiles, features and states."""
 
     owner: str
     id: str
     geometry: Geometry
     spacing: float
-    """Voxel of the model grid, mm."""
+    """mm. Voxel size of the model grid."""
 
     @cached_property
     def grid(self) -> ModelGrid:
-        """The model grid over the volume, which client and server work out alike."""
+        """The volume's model grid; client and server compute the same."""
         return ModelGrid.covering(self.geometry, self.spacing)
 
     def check(self) -> None:
-        """Raise CTSAM3DError for a volume that no CT can be."""
+        """Raise CTSAM3DError for a geometry that no CT has."""
         extent = np.ptp(self.geometry.corners(), axis=0)
         if max(self.geometry.shape) > MAX_AXIS or not np.all(extent <= MAX_AXIS * self.spacing):
             raise CTSAM3DError(f"The volume is larger than {MAX_AXIS} voxels along an axis; crop it.")
-        if math.prod(self.grid.shape) > LARGEST_GRID:
+        if math.prod(self.grid.shape) > MAX_GRID:
             raise CTSAM3DError("The volume is larger than any patient; crop it, or mend its header.")
         if np.abs(self.geometry.corners()).max() > 1e6:
             raise CTSAM3DError("The volume lies more than a kilometre away from its origin; mend its header.")
 
 
 class Volumes:
-    """The volumes of all users, each seen by its owner alone."""
+    """The volumes of all users; a user has access to their own alone."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
     def put(self, volume: ServedVolume) -> None:
-        """Know this volume from now on, in place of an older one of the same id. Raises CTSAM3DError."""
+        """Register a volume, in place of an older one of the same owner and id. Raises CTSAM3DError."""
         volume.check()
-        self._cache.put(("volume", volume.owner, volume.id), volume, SMALL_THINGS)
+        self._cache.put(("volume", volume.owner, volume.id), volume, OBJECT_BYTES)
 
     def get(self, owner: str, volume_id: str) -> ServedVolume:
-        """The volume of this owner. Raises UnknownVolumeError for another's just as for one that was never there."""
+        """The volume of this owner. Raises UnknownVolumeError for another user's volume as for one never registered."""
         volume: ServedVolume | None = self._cache.get(("volume", owner, volume_id))
         if volume is None:
             raise UnknownVolumeError("The server does not know this volume; tell it of it by PUT /v1/volumes/{id}.")
@@ -82,7 +82,7 @@ class Volumes:
 
 
 class UploadedTiles(PatchSource):
-    """The tiles of a volume that are in the cache."""
+    """The uploaded tiles of a volume, in the cache."""
 
     def __init__(self, volume: ServedVolume, cache: Cache) -> None:
         self.grid = volume.grid
@@ -99,10 +99,10 @@ class UploadedTiles(PatchSource):
         return tile
 
     def add(self, index_zyx: TileIndex, inside: NDArray[np.int16]) -> None:
-        """Keep the part of a tile that lies in the grid."""
-        self._cache.put((self._volume, "tile", index_zyx), inside, inside.nbytes + SMALL_THINGS)
+        """Store the part of a tile (z, y, x), HU, that lies in the grid."""
+        self._cache.put((self._volume, "tile", index_zyx), inside, inside.nbytes + OBJECT_BYTES)
 
     def missing(self, starts: Iterable[Start]) -> list[TileIndex]:
-        """The tiles under these patches that have to be uploaded before the network can look at them."""
+        """The tiles under these patches that are not in the cache, sorted."""
         under = {index for start in starts for index, _, _ in tiles_under(start) if self.grid.has_tile(index)}
         return sorted(index for index in under if (self._volume, "tile", index) not in self._cache)

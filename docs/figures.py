@@ -52,10 +52,10 @@ def cross_patch() -> None:
         axes.imshow(np.ma.masked_where(~mask, mask), cmap="autumn", alpha=0.75, origin="lower")
         for patch in result.patches:
             corner = (patch.start[2] - 0.5, patch.start[0] - 0.5)
-            axes.add_patch(Rectangle(corner, PATCH, PATCH, fill=False, lw=1, ec=f"C{patch.ring % 10}"))
+            axes.add_patch(Rectangle(corner, PATCH, PATCH, fill=False, lw=1, ec=f"C{patch.hops % 10}"))
         axes.plot(click[0], click[2], "o", color="lime", markersize=5, markeredgecolor="black")
         count = len(result.patches)
-        axes.set_title(f"{count} patch{'es' if count > 1 else ''}, ring {max(p.ring for p in result.patches)}")
+        axes.set_title(f"{count} patch{'es' if count > 1 else ''}, hops {max(p.hops for p in result.patches)}")
         axes.set_axis_off()
         axes.set(xlim=(-5, plane.shape[1] + 5), ylim=(-45, plane.shape[0] + 45))  # patches may leave the CT
     figure.savefig(ROOT / "docs" / "images" / "cross_patch.png", dpi=90)

@@ -24,7 +24,7 @@ import torch
 import typer
 from rich.console import Console
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints import bundled as bundled_package
 from CTSAM3DLib.checkpoints import checkpoint as checkpoints
 from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
@@ -47,7 +47,7 @@ ATLAS_PREFIX = "atlas-"
 BUNDLED = Path(bundled_package.__file__).parent
 PAINTED = "painted atlases"
 """What atlases are counted as, among the regions."""
-LARGEST_MIB = 16
+MAX_MIB = 16
 """Of a bundled file: the repository and the extension carry it."""
 
 
@@ -131,11 +131,11 @@ def main(
         f"voxels were left out. {extent}"
     )
     report = _report(f"{run_name(new)} against {run_name(old)}", verdict, tables, remark, _command(context))
-    with writing_whole(run / "adopt.md") as temporary:
+    with atomic_write(run / "adopt.md") as temporary:
         temporary.write_text(report, encoding="utf-8")
     if verdict.adopted:
         for file in (card_file.with_suffix(".safetensors"), card_file):
-            with writing_whole(bundled / file.name) as temporary:
+            with atomic_write(bundled / file.name) as temporary:
                 shutil.copyfile(file, temporary)
     typer.echo(verdict.sentence())
     if not verdict.adopted:
@@ -188,7 +188,7 @@ def _opponents(trained: Path, copy: Path, bundled: Path) -> tuple[TrainedModel, 
     """The new model, copied to `copy`, the bundled one of its name, and the latter's file. Raises CTSAM3DError."""
     if not trained.is_file():
         raise CTSAM3DError(f"There is no {trained}; give the folder of a run of training.learn.")
-    with writing_whole(copy) as temporary:
+    with atomic_write(copy) as temporary:
         shutil.copyfile(trained, temporary)
     new = checkpoints.load(copy)
     file = bundled / f"{new.info.name}.safetensors"
@@ -208,8 +208,8 @@ def _unfit(model: TrainedModel, file: Path) -> list[str]:
     reasons = []
     if not all(torch.isfinite(tensor).all() for tensor in model.network.state_dict().values()):
         reasons.append("Some of the weights are no numbers.")
-    if (size := file.stat().st_size / 2**20) > LARGEST_MIB:
-        reasons.append(f"The file has {size:.1f} MiB, more than the {LARGEST_MIB} that may be bundled.")
+    if (size := file.stat().st_size / 2**20) > MAX_MIB:
+        reasons.append(f"The file has {size:.1f} MiB, more than the {MAX_MIB} that may be bundled.")
     return reasons
 
 

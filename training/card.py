@@ -16,7 +16,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints import checkpoint as checkpoints
 from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
 from CTSAM3DLib.errors import CTSAM3DError
@@ -119,7 +119,7 @@ def write(folder: Path, model: TrainedModel, lines: pd.DataFrame, facts: Facts) 
     card = card_text(model, lines, facts)
     info = dataclasses.replace(model.info, card=card, licence=LICENCE)
     checkpoints.save(folder / f"{info.name}.safetensors", model.network, info)
-    with writing_whole(folder / f"{info.name}.md") as temporary:
+    with atomic_write(folder / f"{info.name}.md") as temporary:
         temporary.write_text(card, encoding="utf-8")
     return card
 

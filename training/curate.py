@@ -33,7 +33,7 @@ from training.curation.report import write_report
 from training.curation.review import adopt_decisions, decide, import_corrected, write_dataset, write_queue
 from training.curation.tissues import CHOICES, provider_for
 from training.data.datasets import CaseRecord, read_dataset
-from training.parallel import fan_out
+from training.parallel import parallel_map
 
 Source = Annotated[Path, typer.Argument(help="A data set in any layout of training.data.datasets.")]
 Output = Annotated[Path, typer.Option(help="The curated folder.")]
@@ -70,7 +70,7 @@ def curate(
     common = {name for record in everything if record.mask_files for name in record.labels.values()}
     tasks = [(record, folder.root, provider, lacking(record, common), record.case in reviewed) for record in records]
     kept_out = []
-    done = fan_out(curate_case, tasks, jobs, scheduler)
+    done = parallel_map(curate_case, tasks, jobs, scheduler)
     for (record, *_), result in track(done, "curating", len(tasks), console=Console(stderr=True)):
         if isinstance(result, OutputError):
             raise result

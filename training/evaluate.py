@@ -43,7 +43,7 @@ from training.evaluation.comparisons.prompting import Prompted
 from training.evaluation.methods import METHODS, Answer, Method, MethodChoice
 from training.evaluation.results import Failure, Row, append, note_failures, picture, read, summary
 from training.evaluation.selection import spread
-from training.parallel import fan_out
+from training.parallel import parallel_map
 
 _logger = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ def complete(
     asked_of: set[tuple[str, str]] = set()
     unknown: dict[str, set[str]] = {}
     failures: list[Failure] = []
-    done = fan_out(evaluate_case, tasks, jobs, scheduler)
+    done = parallel_map(evaluate_case, tasks, jobs, scheduler)
     for (choice, record, *_), result in track(done, "evaluating", len(tasks), console=Console(stderr=True)):
         if isinstance(result, CTSAM3DError):
             failures.append(Failure(plan.dataset, record.case, choice.name, str(result)))

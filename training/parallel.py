@@ -25,7 +25,7 @@ ANSWER_WITHIN = 15
 """Seconds that a cluster's scheduler has to answer."""
 
 
-def fan_out(
+def parallel_map(
     function: Callable[..., Result], tasks: Sequence[Task], jobs: int = 1, scheduler: str | None = None
 ) -> Iterator[tuple[Task, Result | CTSAM3DError]]:
     """Yield every task with what `function(*task)` gave, as soon as it is there.
@@ -64,7 +64,7 @@ def _attempt(function: Callable[..., Result], task: tuple[Any, ...]) -> Result |
 
 @contextmanager
 def local_cluster(jobs: int) -> Iterator[str]:
-    """Start processes that share the cores; gives their scheduler's address, for several calls of `fan_out`."""
+    """Start processes that share the cores; gives their scheduler's address, for several calls of `parallel_map`."""
     # Unless each process takes one task at a time, tasks that wait die with it.
     with (
         dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),

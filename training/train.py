@@ -29,7 +29,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
@@ -181,7 +181,7 @@ class Trainer:
             "step": self.step,
         }
         if self.world.leads:
-            with writing_whole(self.run / "state.pt") as temporary:
+            with atomic_write(self.run / "state.pt") as temporary:
                 torch.save(state, temporary)
 
     def resume(self) -> None:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from CTSAM3DLib.segmentation.result import Result
     from CTSAM3DLib.segmentation.session import Segmenter, Session
 
-# Threads of PyTorch that wait for one another shall sleep. By default they spin, which makes a click many times slower
-# as soon as other programs want the processor (docs/speed.md). Read when PyTorch is loaded; whoever has set it decides.
+# Waiting threads of PyTorch sleep. By default they spin, which makes a click many times slower while other programs use
+# the processor (docs/speed.md). PyTorch reads the variable when it is loaded; a value set by the user is kept.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"
-"""Lies here, since in Slicer the files are there without a distribution that could be asked."""
+"""Stated here, since Slicer installs the files without package metadata."""
 
 __all__ = ["Click", "Result", "Segmenter", "Session", "Volume", "connect"]
 

@@ -1,4 +1,4 @@
-"""An output file that is there whole or not at all."""
+"""Atomic writes: an output file is complete or absent, never half-written."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ _IN_USE_ON_WINDOWS = (32, 33)  # ERROR_SHARING_VIOLATION, ERROR_LOCK_VIOLATION; 
 
 
 @contextmanager
-def writing_whole(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path with the same file name; it takes the place of `path` once the block has succeeded.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path with the same file name, which replaces `path` when the block succeeds.
 
-    A failure leaves what was at `path` before. Raises OutputError where the system refuses to write.
+    A failure leaves the file at `path` as it was. Raises OutputError where the system refuses to write.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(f"The folder {path.parent} does not exist; create it or choose another.")
     try:
-        # In the same folder, since only a rename within one file system is atomic.
+        # In the same folder: only a rename within one file system is atomic.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
             temporary = Path(folder, path.name)
             yield temporary
             os.replace(temporary, path)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {why_not(error)}.") from error
+        raise OutputError(f"{path} cannot be written: {describe_os_error(error)}.") from error
 
 
 def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = None) -> None:
-    """Raise OutputError unless a file of one of these endings can be written there without hurting `instead_of`."""
+    """Raise OutputError unless `path` can be written.
+
+    Args:
+        path: the output file.
+        formats: allowed endings, such as ".nii.gz".
+        instead_of: an input file that must not be overwritten.
+
+    """
     if not path.name.lower().endswith(tuple(formats)):
         raise OutputError(f"{path.name} has an unknown ending; choose one of {', '.join(formats)}.")
     if not path.parent.is_dir():
@@ -48,12 +55,12 @@ def check_output(path: Path, formats: Sequence[str], instead_of: Path | None = N
 
 
 def _is_same_file(path: Path, other: Path) -> bool:
-    """Whether both names lead to one file, also where the file system takes CT.nii and ct.nii for the same."""
+    """Whether both paths name one file, also on file systems that ignore case."""
     return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
 
 
-def why_not(error: OSError) -> str:
-    """What keeps a file from being written, with the mend, as the end of a sentence."""
+def describe_os_error(error: OSError) -> str:
+    """The reason why a file cannot be written, with the fix, as the end of a sentence."""
     if getattr(error, "winerror", None) in _IN_USE_ON_WINDOWS:
         return "another program has it open, so close it there and try again"
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:

@@ -1,4 +1,4 @@
-"""What is kept to save time: values under a bound of bytes, the least recently used dropped first."""
+"""A cache of bounded size in bytes, which evicts the least recently used entries first (LRU)."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 
 
 class Cache:
-    """Values by key, as many as fit into `capacity` bytes. Safe across threads.
+    """An LRU cache of at most `capacity` bytes. Safe across threads.
 
-    Whoever puts a value says how many bytes it holds. Anything may be gone at the next look, so that whoever looks has
-    to be able to make it anew.
+    The caller of `put` states the size of the value. Any entry may be evicted at any time; callers must be able to
+    recompute it.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
-        self._dropped = 0
+        self._evicted = 0
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
-        """Bytes of everything that is kept."""
+        """Bytes of all entries."""
         return self._bytes
 
     @property
-    def dropped(self) -> int:
-        """How many values have been dropped for want of room."""
-        return self._dropped
+    def evicted(self) -> int:
+        """Number of entries evicted so far."""
+        return self._evicted
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a value is kept; this does not count as a use of it."""
+        """Whether there is an entry; this does not count as a use."""
         return key in self._entries
 
     def get(self, key: Hashable) -> Any | None:
@@ -48,7 +48,7 @@ class Cache:
             return self._entries[key][0]
 
     def put(self, key: Hashable, value: Any, nbytes: int) -> None:
-        """Keep a value in place of any before it; one that is larger than the whole cache is not kept."""
+        """Store a value of `nbytes` bytes, in place of an older one; a value larger than the capacity is not stored."""
         with self._lock:
             self._remove(key)
             if nbytes > self.capacity:
@@ -57,10 +57,10 @@ class Cache:
             self._bytes += nbytes
             while self._bytes > self.capacity:
                 self._remove(next(iter(self._entries)))
-                self._dropped += 1
+                self._evicted += 1
 
     def discard(self, key: Hashable) -> None:
-        """Forget a value, if it is kept."""
+        """Remove the entry of `key`, if there is one."""
         with self._lock:
             self._remove(key)
 

@@ -1,4 +1,4 @@
-"""Cancelling long work: an event that its owner sets, asked between two steps."""
+"""Cancelling long work: the caller sets an event, and the work checks it between steps."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from CTSAM3DLib.errors import Cancelled
 
 
 class CancelEvent(Protocol):
-    """Something like `threading.Event`."""
+    """The part of `threading.Event` that the library reads."""
 
     def is_set(self) -> bool:
-        """Whether the user wants to stop."""
+        """Whether the work is cancelled."""
 
 
 def stop_if_cancelled(cancel: CancelEvent | None) -> None:
-    """Raise Cancelled when the user wants to stop."""
+    """Raise Cancelled if the event is set."""
     if cancel is not None and cancel.is_set():
         raise Cancelled("The segmentation was cancelled; the clicks are kept.")

@@ -1,18 +1,26 @@
-"""What can go wrong, each said in one sentence that names the mend.
+"""The exceptions that a user can cause. The message of each is one sentence that says what is wrong and how to fix it.
 
-Every error that a user can cause is a `CTSAM3DError`; its text is shown as it is by the command line, the Slicer
-effect and the server. Anything else that is raised is a defect of ours.
+    CTSAM3DError
+    ├── VolumeError          an image that cannot be used
+    ├── ClickError           clicks that cannot be used
+    ├── ModelError           a model that cannot be used
+    ├── OutputError          a file that cannot be written
+    ├── MemoryForecastError  more memory needed than there is
+    ├── ServerError          a server that cannot be used, with a `Problem`
+    └── Cancelled            the user's wish, not a failure
+
+The command line, the Slicer effect and the server show the messages as they are. Any other exception is a bug.
 """
 
 from enum import Enum
 
 
 class CTSAM3DError(Exception):
-    """Base of every error that a user can cause; the message is one sentence for that user."""
+    """Base of all errors that a user can cause; the message is one sentence for the user."""
 
 
 class VolumeError(CTSAM3DError):
-    """The image cannot be used: unreadable, not a CT, not three-dimensional, a broken geometry."""
+    """The image cannot be used: unreadable, not a CT, not three-dimensional, or with an invalid geometry."""
 
 
 class ClickError(CTSAM3DError):
@@ -20,19 +28,19 @@ class ClickError(CTSAM3DError):
 
 
 class ModelError(CTSAM3DError):
-    """The model cannot be used: unknown name, a file of another kind, missing or misshapen tensors."""
+    """The model cannot be used: an unknown name, a file of another kind, missing or misshapen tensors."""
 
 
 class OutputError(CTSAM3DError):
-    """The result cannot be written: no such folder, no permission, a full disk, an unknown format."""
+    """The result cannot be written: no folder, no permission, a full disk, or an unknown format."""
 
 
 class MemoryForecastError(CTSAM3DError):
-    """The work would need more memory than the computer has left."""
+    """The work needs more memory than is free."""
 
 
 class Problem(Enum):
-    """What is wrong between a client and a server, for programs that offer a mend."""
+    """A machine-readable reason for a failure between client and server, so that a user interface can offer a fix."""
 
     ADDRESS = "address"
     """The address cannot be read."""
@@ -42,7 +50,7 @@ class Problem(Enum):
     TIMEOUT = "timeout"
     PROXY = "proxy"
     LOST = "lost"
-    """The connection broke, and again at every new try."""
+    """The connection broke at every attempt."""
     NEEDS_HTTPS = "needs https"
     """The server speaks https, and the address says http."""
     NEEDS_HTTP = "needs http"
@@ -51,23 +59,23 @@ class Problem(Enum):
     TLS = "tls"
     """The encrypted connection failed for another reason."""
     OTHER_PROGRAM = "other program"
-    """What answers is not a CT-SAM3D server."""
+    """Another program than a CT-SAM3D server responds."""
     OLDER_SERVER = "older server"
     NEWER_SERVER = "newer server"
     NO_KEY = "no key"
     WRONG_KEY = "wrong key"
     UNKNOWN_VOLUME = "unknown volume"
-    """The server has forgotten the volume, or never knew it."""
+    """The volume is not registered at the server, or not any more."""
     BUSY = "busy"
     REFUSED = "refused"
-    """The server understood, and says no."""
+    """The server refused a valid request."""
     SERVER_FAULT = "server fault"
     NOT_STARTED = "not started"
     """A server on this computer did not start."""
 
 
 class ServerError(CTSAM3DError):
-    """A server cannot be used; `problem` tells which way."""
+    """A server cannot be used; `problem` is the reason."""
 
     def __init__(self, problem: Problem, message: str) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""A command of ours from its start to its exit code; every command line of the project runs through here."""
+"""Run a command line and turn errors into messages and exit codes; shared by all commands of the project."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from CTSAM3DLib.errors import Cancelled, CTSAM3DError
 
 
 def run_command(command: Callable[[], object]) -> None:
-    """Run a command; what its user got wrong is one line on stderr with exit code 2, an interruption ends with 130."""
+    """Run a command. A CTSAM3DError becomes one line on stderr and exit code 2; a cancelled command exits with 130."""
     try:
         command()
     except Cancelled:

@@ -194,7 +194,7 @@ def _growth_apart(engine, volume: Volume) -> Wait:
 
     def grow(direction: tuple[int, int, int]) -> None:
         neighbour = source.patch(middle + STRIDE * np.array(direction))
-        engine.propose([clicked], [mask], [neighbour])
+        engine.predict_prompts([clicked], [mask], [neighbour])
         prompts = np.stack([mask.astype(np.float32), *click_maps([(32, 32, 32)], [1])])
         engine.decode([engine.encode(neighbour)], [prompts])
 

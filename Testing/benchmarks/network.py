@@ -162,7 +162,7 @@ def questions(engine: Engine, volume: Volume, clicks: list[Click]) -> dict[str, 
         "first click": after(later, first),  # that of another structure
         **_later_clicks("later click", recorder.decoded, recorder.expected),
         "4 neighbours": after(first, neighbours),
-        "propose": Question(lambda e: e.propose([patch], [mask], [patch])),
+        "propose": Question(lambda e: e.predict_prompts([patch], [mask], [patch])),
     }
     if engine.model.info.name == "ctsam3d":
         found["first click, CT just opened"] = after(later, first, np.zeros_like(first[1][0]))
@@ -195,7 +195,7 @@ class Recorder:
 
     def __init__(self, engine: Engine) -> None:
         self.model, self.execution = engine.model, engine.execution
-        self.encode, self.propose = engine.encode, engine.propose
+        self.encode, self.predict_prompts = engine.encode, engine.predict_prompts
         self.decoded: list[tuple[list, list]] = []
         self.expected: list[np.ndarray] = []
         self._engine = engine

@@ -21,7 +21,7 @@ HEAD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 @pytest.fixture
 def hasty(monkeypatch):
     """A server that waits only a little for the head of a request."""
-    monkeypatch.setattr("CTSAM3DServer.header_timeout.HEAD_S", 0.3)
+    monkeypatch.setattr("CTSAM3DServer.header_timeout.HEADER_TIMEOUT_S", 0.3)
     with serving() as server:
         yield server
 

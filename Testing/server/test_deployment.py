@@ -68,7 +68,7 @@ def test_the_guide_tells_the_limits_that_there_are():
         "requests of one user at a time": str(guard.MAX_REQUESTS),
         "connections": str(run.MAX_CONNECTIONS),
         "a body": f"{guard.BODY_S:.0f} s as a whole, {guard.BODY_PAUSE_S:.0f} s of silence",
-        "a volume": f"{volumes.MAX_AXIS} voxels along an axis; {volumes.LARGEST_GRID // 10**6} million",
+        "a volume": f"{volumes.MAX_AXIS} voxels along an axis; {volumes.MAX_GRID // 10**6} million",
     }
     for what, limit in limits.items():
         assert f"| {what} | {limit}" in GUIDE

@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from CTSAM3DServer.fair_scheduler import ClosedError, FairWorker
+from CTSAM3DServer.fair_scheduler import ClosedError, FairScheduler
 
 
 @pytest.fixture
 def held():
     """A worker whose thread is busy until the event is set."""
-    worker, go, begun = FairWorker("test"), threading.Event(), threading.Event()
+    worker, go, begun = FairScheduler("test"), threading.Event(), threading.Event()
     worker.submit("nobody", lambda: (begun.set(), go.wait(10)))
     begun.wait(10)
     yield worker, go

@@ -15,8 +15,8 @@ import pytest
 from CTSAM3DLib import connect
 from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.errors import Cancelled, Problem, ServerError
-from CTSAM3DLib.remote.connection import MAX_ANSWER, Connection, Endpoint
-from CTSAM3DLib.remote.protocol import MAX_PATCHES, MEDIA_TYPE, PROTOCOL, PROTOCOL_HEADER, Answer, pack
+from CTSAM3DLib.remote.connection import MAX_RESPONSE, Connection, Endpoint
+from CTSAM3DLib.remote.protocol import MAX_PATCHES, MEDIA_TYPE, PROTOCOL, PROTOCOL_HEADER, SegmentResponse, pack
 from CTSAM3DLib.remote.remote_segmenter import RemoteSession, ServedModel
 from Testing.server.other_programs import answering
 
@@ -48,18 +48,18 @@ def endless():
 
 
 @pytest.mark.parametrize("status", [200, 422])
-@pytest.mark.parametrize("body", [b" " * (MAX_ANSWER + 1), endless()], ids=["long", "endless"])
+@pytest.mark.parametrize("body", [b" " * (MAX_RESPONSE + 1), endless()], ids=["long", "endless"])
 def test_answers_that_are_too_long_are_not_kept(status, body):
     with answering(status, "application/json", body, OURS) as address:
         tracemalloc.start()
         refused(lambda: connect(address), Problem.OTHER_PROGRAM, "more than was asked")
         _, most = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert most < 8 * MAX_ANSWER
+    assert most < 8 * MAX_RESPONSE
 
 
 def test_answers_that_come_too_slowly_are_given_up(monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.remote.connection.ANSWER_S", 0.2)
+    monkeypatch.setattr("CTSAM3DLib.remote.connection.MAX_BODY_S", 0.2)
 
     def dripping():
         for _ in range(100):
@@ -144,7 +144,7 @@ def answer(needed=(), **fields) -> bytes:
         (answer(final=1), "lacks a part"),
         (answer(start=[0, 0, 2**40]), "integers"),
         (answer(start=[0, 0, 999]), "outside of the volume"),
-        (Answer(True, 0.5, (), np.zeros((500, 1, 1), np.uint8), (0, 0, 0), ()).pack(), "larger than"),
+        (SegmentResponse(True, 0.5, (), np.zeros((500, 1, 1), np.uint8), (0, 0, 0), ()).pack(), "larger than"),
     ],
 )
 def test_masks_that_are_none(tube, clicks, body, words):
@@ -153,11 +153,11 @@ def test_masks_that_are_none(tube, clicks, body, words):
 
 
 def test_a_mask_that_never_ends_can_be_cancelled(tube, clicks, monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.remote.remote_segmenter.most_answer", lambda grid: 2**40)
+    monkeypatch.setattr("CTSAM3DLib.remote.remote_segmenter.max_response_bytes", lambda grid: 2**40)
     stop = threading.Event()
     body = itertools.chain([b"CT3D"], iter(lambda: (stop.set(), b" " * 2**16)[1], None))
     with answering(200, MEDIA_TYPE, body, OURS) as address:
         session = session_on(address, tube)
-        session._told = True
+        session._registered = True
         with pytest.raises(Cancelled):
             session.segment(clicks, cancel=stop)

@@ -270,7 +270,7 @@ def test_lists_of_clicks_that_are_never_answered_stay_under_the_bound():
                 requests.put(address, json=GEOMETRY, timeout=5)
         kept, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert cache.dropped > 5
+    assert cache.evicted > 5
     assert kept < 2 * cache.capacity
 
 

@@ -304,7 +304,7 @@ def test_memory_stays_under_its_bound_however_much_is_clicked(local):
             for x in (10, 40, 70, 100):
                 session.segment([click_at(volume, 65, 65, x)], "patch")
                 highest = max(highest, server.service.cache.nbytes)
-        assert server.service.cache.dropped > 0
+        assert server.service.cache.evicted > 0
         assert 0.8 * bound < highest <= bound
         first = volume_with(bright)
         assert same(

@@ -33,7 +33,7 @@ class ThresholdNetwork(nn.Module):
         probability = 0.99 * ((levels[0] > BRIGHT) & prompted & ~spared).float()
         return probability, probability.flatten(1).amax(1)
 
-    def propose(self, image, mask, neighbour):
+    def predict_prompts(self, image, mask, neighbour):
         return torch.zeros_like(neighbour)
 
 

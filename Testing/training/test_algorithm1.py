@@ -192,7 +192,7 @@ def test_the_cross_patch_network_learns_where_the_structure_goes_on(sample, reci
         seen.append((image, neighbour))
         return expected
 
-    model.propose = all_knowing
+    model.predict_prompts = all_knowing
     assert play_round(model, batch, recipe).heat_map_error == 0
     ((image, neighbour),) = seen
     assert torch.equal(image[0], neighbour[1])

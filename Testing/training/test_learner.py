@@ -9,8 +9,8 @@ import torch
 
 from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.pixel_shuffle import unshuffled
-from CTSAM3DLib.model.small.embedding import Anatomy
+from CTSAM3DLib.model.pixel_shuffle import pixel_unshuffle
+from CTSAM3DLib.model.small.embedding import VoxelEmbedding
 from Testing.training.learning_fixtures import prepared, thin_plan
 from Testing.training.waiting import NothingWaits
 from training.config import RecipeError
@@ -67,8 +67,8 @@ class TestLabelLosses:
         for axis in (1, 2, 3):
             alike = labels.narrow(axis, 0, 63) == labels.narrow(axis, 1, 63)
             same.append(torch.nn.functional.pad(alike, [0, 0] * (3 - axis) + [0, 1]))
-        together = unshuffled(torch.stack(same, dim=1).float() * 40 - 20)
-        return Anatomy(vectors, places, together)
+        together = pixel_unshuffle(torch.stack(same, dim=1).float() * 40 - 20)
+        return VoxelEmbedding(vectors, places, together)
 
     def test_who_knows_all_loses_little(self, resident):
         losses = self.losses(resident, self.known(resident))
@@ -95,10 +95,10 @@ class TestLabelLosses:
 
     def test_borders_where_there_are_none_cost(self, resident):
         known = self.known(resident)
-        assert self.losses(resident, known._replace(together=-known.together)).borders > 10
+        assert self.losses(resident, known._replace(affinities=-known.affinities)).borders > 10
 
     def test_a_network_without_places_learns_kinds_alone(self, resident):
-        losses = self.losses(resident, self.known(resident)._replace(places=None, together=None))
+        losses = self.losses(resident, self.known(resident)._replace(places=None, affinities=None))
         assert losses.places == losses.borders == 0
 
 

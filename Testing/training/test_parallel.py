@@ -7,7 +7,7 @@ import torch
 from dask.distributed import LocalCluster
 
 from CTSAM3DLib.errors import CTSAM3DError
-from training.parallel import fan_out
+from training.parallel import parallel_map
 
 NUMBERS = [(number,) for number in range(4)]
 
@@ -29,7 +29,7 @@ def die_at_two(number):
 
 
 def answers(**where):
-    found = dict(fan_out(square, NUMBERS, **where))
+    found = dict(parallel_map(square, NUMBERS, **where))
     assert str(found.pop((2,))) == "Two is not squared; give another."
     return found
 
@@ -46,23 +46,23 @@ def test_a_cluster_gives_what_one_process_gives():
 
 
 def test_processes_share_the_cores_and_one_that_dies_takes_no_other_task_along():
-    found = dict(fan_out(die_at_two, NUMBERS, jobs=2))
+    found = dict(parallel_map(die_at_two, NUMBERS, jobs=2))
     died = found.pop((2,))
     assert isinstance(died, CTSAM3DError)
     assert "process died" in str(died)
     assert found == {(0,): 0, (1,): 1, (3,): 9}
-    counts, processes = zip(*dict(fan_out(threads, NUMBERS[:2], jobs=2)).values(), strict=True)
+    counts, processes = zip(*dict(parallel_map(threads, NUMBERS[:2], jobs=2)).values(), strict=True)
     assert set(counts) == {max(1, (os.cpu_count() or 1) // 2)}
     assert os.getpid() not in processes
 
 
 def test_a_defect_is_not_taken_for_a_failure():
     with pytest.raises(TypeError):
-        list(fan_out(square, [("no number",)]))
+        list(parallel_map(square, [("no number",)]))
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_named(address, monkeypatch):
     monkeypatch.setattr("training.parallel.ANSWER_WITHIN", 1)
     with pytest.raises(CTSAM3DError, match=f"No Dask scheduler answers at {address}"):
-        list(fan_out(square, NUMBERS, scheduler=address))
+        list(parallel_map(square, NUMBERS, scheduler=address))

@@ -13,7 +13,7 @@ def test_the_least_recently_used_goes_first():
     assert cache.get("a") == "A"
     cache.put("d", "D", 30)
     assert [cache.get(name) for name in "abcd"] == ["A", None, "C", "D"]
-    assert (cache.nbytes, cache.dropped, len(cache)) == (90, 1, 3)
+    assert (cache.nbytes, cache.evicted, len(cache)) == (90, 1, 3)
 
 
 def test_what_does_not_fit_at_all_is_not_kept_and_drops_nothing_else():
@@ -27,7 +27,7 @@ def test_a_new_value_takes_the_place_of_the_old_one():
     cache = Cache(100)
     cache.put("a", "old", 60)
     cache.put("a", "new", 50)
-    assert (cache.get("a"), cache.nbytes, cache.dropped) == ("new", 50, 0)
+    assert (cache.get("a"), cache.nbytes, cache.evicted) == ("new", 50, 0)
     cache.put("a", "too large", 200)
     assert (cache.get("a"), cache.nbytes) == (None, 0)
     cache.discard("never there")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from CTSAM3DLib import __version__
-from CTSAM3DLib.atomic import check_output, why_not
+from CTSAM3DLib.atomic import check_output, describe_os_error
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DServer.web.handover import Start
 
@@ -226,9 +226,9 @@ def test_a_mask_never_replaces_its_ct_under_another_name(tmp_path):
 
 def test_a_file_that_another_program_has_open_on_windows_is_said_to_be_so():
     error = PermissionError(13, "The process cannot access the file because it is being used by another process")
-    assert "permission" in why_not(error)
+    assert "permission" in describe_os_error(error)
     error.winerror = 32
-    assert "another program has it open" in why_not(error)
+    assert "another program has it open" in describe_os_error(error)
 
 
 def test_text_that_a_code_page_lacks_does_not_end_a_command():

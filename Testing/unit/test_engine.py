@@ -15,9 +15,9 @@ from Testing.relative import off
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="this computer has no CUDA device")
 
 
-def propose(engine, patch, mask, neighbours):
+def predict_prompts(engine, patch, mask, neighbours):
     """Heat maps in neighbours of one patch."""
-    return engine.propose([patch] * len(neighbours), [mask] * len(neighbours), neighbours)
+    return engine.predict_prompts([patch] * len(neighbours), [mask] * len(neighbours), neighbours)
 
 
 def trained(network: torch.nn.Module) -> TrainedModel:
@@ -79,10 +79,10 @@ def test_one_patch_alone_and_among_others(engine, patches, prompts):
         assert np.array_equal(mask, alone)
         assert quality == quality_alone
     assert not np.array_equal(together[0][0], together[1][0])
-    heat_maps = propose(engine, patches[0], together[0][0], patches[1:])
+    heat_maps = predict_prompts(engine, patches[0], together[0][0], patches[1:])
     assert np.array_equal(
         heat_maps[1],
-        propose(engine, patches[0], together[0][0], patches[2:])[0],
+        predict_prompts(engine, patches[0], together[0][0], patches[2:])[0],
     )
     assert heat_maps[0].shape == (64, 64, 64)
     assert not np.array_equal(*heat_maps)
@@ -92,11 +92,11 @@ def test_a_larger_batch_agrees(engine, patches, prompts):
     features = [engine.encode(patch) for patch in patches]
     single = engine.decode(features, prompts)
     mask = single[0][0]
-    heat_maps = propose(engine, patches[0], mask, patches[1:])
+    heat_maps = predict_prompts(engine, patches[0], mask, patches[1:])
     engine._batch = 2
     try:
         batched = engine.decode(features, prompts)
-        batched_heat_maps = propose(engine, patches[0], mask, patches[1:])
+        batched_heat_maps = predict_prompts(engine, patches[0], mask, patches[1:])
     finally:
         engine._batch = 1
     assert len(batched) == 3
@@ -133,7 +133,7 @@ def test_the_window_is_that_of_the_model(engine, patches):
 
 def test_nothing_asked_nothing_answered(engine, patches):
     assert engine.decode([], []) == []
-    assert engine.propose([], [], []) == []
+    assert engine.predict_prompts([], [], []) == []
 
 
 def test_features_of_lower_precision_can_still_be_decoded(engine, patches, prompts):
@@ -175,8 +175,8 @@ def test_cuda_gives_the_masks_of_the_cpu(engine, patches, prompts):
     for (mask, quality), (mask_cpu, quality_cpu) in zip(answers, expected, strict=True):
         assert np.mean((mask >= 128) != (mask_cpu >= 128)) < 0.01
         assert quality == pytest.approx(quality_cpu, abs=0.05)
-    (heat_map,) = propose(on_gpu, patches[0], expected[0][0], patches[1:2])
-    (heat_map_cpu,) = propose(engine, patches[0], expected[0][0], patches[1:2])
+    (heat_map,) = predict_prompts(on_gpu, patches[0], expected[0][0], patches[1:2])
+    (heat_map_cpu,) = predict_prompts(engine, patches[0], expected[0][0], patches[1:2])
     assert np.corrcoef(heat_map.ravel(), heat_map_cpu.ravel())[0, 1] > 0.99
     on_gpu.close()
 

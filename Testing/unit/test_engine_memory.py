@@ -14,9 +14,9 @@ from CTSAM3DLib.model import build
 from CTSAM3DLib.model.configs import SMALL
 
 
-def propose(engine, patch, mask, neighbours):
+def predict_prompts(engine, patch, mask, neighbours):
     """Heat maps in neighbours of one patch."""
-    return engine.propose([patch] * len(neighbours), [mask] * len(neighbours), neighbours)
+    return engine.predict_prompts([patch] * len(neighbours), [mask] * len(neighbours), neighbours)
 
 
 def trained(network: torch.nn.Module) -> TrainedModel:
@@ -54,7 +54,7 @@ class FaultyNetwork(torch.nn.Module):
         self._fail_if_large(prompts)
         return prompts[:, :1], levels[0].mean(dim=(1, 2, 3, 4))
 
-    def propose(self, image, mask, neighbour):
+    def predict_prompts(self, image, mask, neighbour):
         self._fail_if_large(image)
         return neighbour
 
@@ -98,7 +98,7 @@ def test_batches_halve_when_memory_runs_out(faulty, patches, prompts):
     for (mask, _), prompt in zip(answers, prompts, strict=True):
         assert np.array_equal(mask, np.rint(prompt[0] * 255))
     network.batches.clear()
-    heat_maps = propose(engine, patches[0], answers[0][0], patches[1:])
+    heat_maps = predict_prompts(engine, patches[0], answers[0][0], patches[1:])
     assert network.batches == [1, 1], "the smaller batch is kept"
     assert not np.array_equal(*heat_maps)
 
@@ -111,7 +111,7 @@ def test_no_memory_for_one_patch(faulty, patches, prompts):
     for work in (
         lambda: engine.encode(patches[0]),
         lambda: engine.decode([features], prompts[:1]),
-        lambda: propose(engine, patches[0], np.zeros((64, 64, 64), np.uint8), patches[1:]),
+        lambda: predict_prompts(engine, patches[0], np.zeros((64, 64, 64), np.uint8), patches[1:]),
     ):
         with pytest.raises(MemoryForecastError, match="not enough memory to segment one patch; close other programs"):
             work()

@@ -11,7 +11,7 @@ import torch
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
 from CTSAM3DLib.execution.cpu.fast_block import FastBlock
 from CTSAM3DLib.execution.cpu.fast_network import FastOnCpu
-from CTSAM3DLib.execution.cpu.modulation_cache import ModulationCache, kinds_of_tiles
+from CTSAM3DLib.execution.cpu.modulation_cache import ModulationCache, constant_kinds
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import TileGrid
 from CTSAM3DLib.model.configs import PAPER, SMALL
@@ -79,7 +79,7 @@ def test_encoding_and_proposing(network, fast, levels):
     image, other = torch.rand(2, 1, 1, 64, 64, 64, generator=torch.Generator().manual_seed(1))
     for level, plain in zip(fast.encode(image), network.encode(image), strict=True):
         assert off(level, plain) < ROUNDING
-    assert off(fast.propose(image, other, image), network.propose(image, other, image)) < ROUNDING
+    assert off(fast.predict_prompts(image, other, image), network.predict_prompts(image, other, image)) < ROUNDING
 
 
 @torch.inference_mode()
@@ -188,7 +188,7 @@ def test_where_responses_are_computed():
     grid = TileGrid(32, 4)
 
     def varying(kind: str) -> float:
-        return float((kinds_of_tiles(resized(prompts_of(kind))[-1], grid) < 0).float().mean())
+        return float((constant_kinds(resized(prompts_of(kind))[-1], grid) < 0).float().mean())
 
     assert varying("noise") == 1
     assert 0 < varying("first click") < 0.3

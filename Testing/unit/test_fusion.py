@@ -10,7 +10,8 @@ from CTSAM3DLib.execution.engine import Engine
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.segmentation.canvas import MASK
-from CTSAM3DLib.segmentation.session import REUSE_MARGIN, RIM, SETTLED, Segmenter, Session
+from CTSAM3DLib.segmentation.fusion import REUSE_MARGIN, RIM, SETTLED
+from CTSAM3DLib.segmentation.session import Segmenter, Session
 from Testing.support.threshold_network import WINDOW, ThresholdNetwork
 
 SPACING = 1.5
@@ -116,4 +117,4 @@ def test_a_negative_click_does_not_grow(session, network):
     result = session.segment([click(80, positive=False), click(80)], "patch")
     grown = session.segment([click(80, positive=False), click(80), click(90, positive=False)], "structure")
     assert len(result.patches) == 1
-    assert grown.patches[-1].ring == 0
+    assert grown.patches[-1].hops == 0

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from CTSAM3DLib.segmentation.canvas import MASK, Canvas
-from CTSAM3DLib.segmentation.growth import BORDER, GROUP, MIN_OPEN, MIN_PEAK, STRIDE, Growth, depth_in_patch, grow
+from CTSAM3DLib.segmentation.fusion import depth_in_patch
+from CTSAM3DLib.segmentation.growth import BORDER, GROUP, MIN_OPEN, MIN_PEAK, STRIDE, Growth, grow
 from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, Start
 
 START = (STRIDE * 2,) * 3
@@ -28,12 +29,12 @@ class Prompter:
         self.points: dict[Start, Start | None] = {}
         self.sources: dict[Start, Start] = {}
 
-    def answer(self, canvas, starts, points):
+    def predict(self, canvas, starts, points):
         self.answered.append(tuple(starts))
         self.points.update(zip(starts, points, strict=True))
         return [self._answer(start) for start in starts]
 
-    def propose(self, canvas, starts, neighbours):
+    def predict_prompts(self, canvas, starts, neighbours):
         self.sources.update(zip(neighbours, starts, strict=True))
         return [self._heat_map(source, neighbour) for source, neighbour in zip(starts, neighbours, strict=True)]
 
@@ -46,9 +47,11 @@ def neighbour(z: int, y: int, x: int) -> Start:
     return tuple(a + STRIDE * step for a, step in zip(START, (z, y, x), strict=True))
 
 
-def grown(prompter: Prompter, clicked: np.ndarray, rings=None, budget=96, before: Canvas | None = None) -> list[Growth]:
+def grown(
+    prompter: Prompter, clicked: np.ndarray, max_hops=None, budget=96, before: Canvas | None = None
+) -> list[Growth]:
     before = Canvas() if before is None else before
-    return list(grow(prompter, before, before.write(START, clicked), START, rings, budget))
+    return list(grow(prompter, before, before.write(START, clicked), START, max_hops, budget))
 
 
 def open_at(**sides: int) -> np.ndarray:
@@ -98,13 +101,13 @@ def test_the_widest_opening_comes_first_in_groups():
 
 def test_rings_are_answered_one_after_the_other_and_bounded():
     prompter = Prompter(lambda start: constant(255))
-    *_, last = grown(prompter, constant(255), rings=1)
-    assert [patch.ring for patch in last.patches] == [1] * 26
-    *_, last = grown(Prompter(lambda start: constant(255)), constant(255), rings=None, budget=1000)
-    rings = [patch.ring for patch in last.patches]
-    assert rings == sorted(rings)
-    assert (rings.count(1), rings.count(2)) == (26, 98)
-    assert len(rings) == len({patch.start for patch in last.patches}) == 5**3 - 1
+    *_, last = grown(prompter, constant(255), max_hops=1)
+    assert [patch.hops for patch in last.patches] == [1] * 26
+    *_, last = grown(Prompter(lambda start: constant(255)), constant(255), max_hops=None, budget=1000)
+    hops = [patch.hops for patch in last.patches]
+    assert hops == sorted(hops)
+    assert (hops.count(1), hops.count(2)) == (26, 98)
+    assert len(hops) == len({patch.start for patch in last.patches}) == 5**3 - 1
 
 
 @pytest.mark.parametrize("budget", [1, 5, 26, 40])
@@ -129,7 +132,7 @@ def test_the_deepest_patch_counts_where_patches_overlap():
     prompter = Prompter(lambda start: constant(values.get(start, 1)))
     clicked = open_at(x1=100, y1=90)
     clicked[24:40, -BORDER:, -BORDER:] = 255  # the corner between both
-    *_, last = grown(prompter, clicked, rings=1)
+    *_, last = grown(prompter, clicked, max_hops=1)
     depths = {start: Canvas().write(start, depth_in_patch()) for start in values}
     for start in values:
         depth = {other: canvas.read(start) for other, canvas in depths.items()}
@@ -179,19 +182,19 @@ def test_a_neighbour_is_proposed_from_the_patch_that_reaches_furthest_into_it():
     narrow = constant(1)
     narrow[-1, 30:34, 30:34] = 255
     prompter = Prompter(lambda start: wide if start == neighbour(1, 0, 0) else narrow)
-    grown(prompter, open_at(z1=100, x1=90), rings=2)
+    grown(prompter, open_at(z1=100, x1=90), max_hops=2)
     assert prompter.sources[neighbour(1, 0, 1)] == neighbour(1, 0, 0)
 
 
 def test_nothing_beyond_the_grid_is_asked():
     prompter = Prompter(lambda start: constant(255))
     prompter.grid = ModelGrid((0.0, 0.0, 0.0), (START[0] + PATCH, 400, 400))
-    grown(prompter, constant(255), rings=1)
+    grown(prompter, constant(255), max_hops=1)
     asked = {start for group in prompter.answered for start in group}
     assert asked
     assert all(z <= START[0] for z, _, _ in asked)
 
 
 def test_the_mask_is_what_the_canvas_holds_from_the_half_on():
-    *_, last = grown(Prompter(lambda start: constant(MASK)), open_at(z1=100), rings=1)
+    *_, last = grown(Prompter(lambda start: constant(MASK)), open_at(z1=100), max_hops=1)
     assert np.all(last.canvas.read(neighbour(1, 0, 0))[PATCH - STRIDE :] >= MASK)

@@ -13,18 +13,18 @@ from scipy.sparse.csgraph import dijkstra
 from CTSAM3DLib.execution.cpu.fast_network import FastOnCpu
 from CTSAM3DLib.model.configs import SMALL
 from CTSAM3DLib.model.network import CTSAM3D
-from CTSAM3DLib.model.pixel_shuffle import shuffled, unshuffled
+from CTSAM3DLib.model.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from CTSAM3DLib.model.small.guidance import (
-    ALIENATION,
+    DECAY_LENGTH,
     EDGE_COSTS,
-    REACH,
+    EMBEDDING_TEMPERATURE,
+    class_and_instance_similarity,
+    embedding_maps,
+    embedding_similarity,
     geodesic,
+    geodesic_proximity,
     guidance_maps,
-    kinship,
-    kinship_and_identity,
-    nearness,
-    of_one_structure,
-    similarity,
+    intensity_similarity,
 )
 from Testing.relative import off
 
@@ -100,20 +100,20 @@ def test_geodesic_distance_goes_round_a_wall():
 def test_nearness_falls_with_distance_and_knows_sides_of_an_edge():
     prompts = torch.zeros(1, 3, 64, 64, 64)
     prompts[0, 1, 32, 32, 20] = 1
-    near = nearness(two_halves(64), prompts)
+    near = geodesic_proximity(two_halves(64), prompts)
     assert near.shape == (1, 3 * len(EDGE_COSTS), 32, 32, 32)
     for index, cost in enumerate(EDGE_COSTS):
         of_click = near[0, 3 * index + 1]
         assert of_click[16, 16, 10] == 1
-        assert of_click[16, 16, 5] == pytest.approx(math.exp(-5 / REACH), abs=1e-3)
-        assert of_click[16, 16, 20] == pytest.approx(math.exp(-(10 + 0.6 * cost) / REACH), abs=1e-3)
+        assert of_click[16, 16, 5] == pytest.approx(math.exp(-5 / DECAY_LENGTH), abs=1e-3)
+        assert of_click[16, 16, 20] == pytest.approx(math.exp(-(10 + 0.6 * cost) / DECAY_LENGTH), abs=1e-3)
 
 
 def test_similarity_is_one_in_the_tissue_under_the_click():
     prompts = torch.zeros(1, 3, 64, 64, 64)
     prompts[0, 0, :, :, 40:] = 0.9
     prompts[0, 2, 10, 10, 10] = 1
-    mask, _, negative = similarity(two_halves(64), prompts)[0]
+    mask, _, negative = intensity_similarity(two_halves(64), prompts)[0]
     assert mask[..., 32:].min() == pytest.approx(1, abs=1e-4)
     assert negative[..., :32].min() == pytest.approx(1, abs=1e-4)
     assert mask[..., :32].max() < 1e-6
@@ -127,9 +127,9 @@ def test_kinship_is_one_where_the_vectors_are_those_of_the_click():
     prompts = torch.zeros(1, 3, 64, 64, 64)
     prompts[0, 0, :, :, 40:] = 0.9
     prompts[0, 1, 10, 10, 10] = 1
-    mask, positive, negative = kinship(vectors, prompts)[0]
+    mask, positive, negative = embedding_similarity(vectors, prompts)[0]
     assert mask[..., 16:].min() == positive[..., :16].min() == 1
-    assert mask[..., :16].max() == positive[..., 16:].max() == pytest.approx(math.exp(-1 / ALIENATION))
+    assert mask[..., :16].max() == positive[..., 16:].max() == pytest.approx(math.exp(-1 / EMBEDDING_TEMPERATURE))
     assert not negative.any()
 
 
@@ -138,37 +138,43 @@ def test_the_rim_of_a_click_does_not_count():
     prompts = torch.zeros(1, 3, 64, 64, 64)
     prompts[0, 1, 30, 30, 31] = 1
     prompts[0, 1, 30, 30, 32] = 0.5
-    assert similarity(two_halves(64), prompts)[0, 1, 30, 30, 31] > 0.9
+    assert intensity_similarity(two_halves(64), prompts)[0, 1, 30, 30, 31] > 0.9
 
 
 def test_empty_prompts_give_nothing():
     image, prompts = two_halves(64), torch.zeros(1, 3, 64, 64, 64)
-    assert not similarity(image, prompts).any()
-    assert not nearness(image, prompts).any()
+    assert not intensity_similarity(image, prompts).any()
+    assert not geodesic_proximity(image, prompts).any()
 
 
 def test_patches_of_a_batch_and_prompts_of_a_patch_are_independent():
     rng = torch.Generator().manual_seed(0)
     images, prompts = torch.rand(2, 1, 64, 64, 64, generator=rng), torch.zeros(2, 3, 64, 64, 64)
     prompts[0, 0, 30:40, 30:40, 30:40] = prompts[0, 1, 5, 6, 7] = prompts[1, 2, 50, 40, 3] = 1
-    maps = torch.cat([torch.nn.functional.avg_pool3d(similarity(images, prompts), 2), nearness(images, prompts)], dim=1)
-    assert maps.shape[1] + 3 == guidance_maps(SMALL)  # and kinship
+    maps = torch.cat(
+        [torch.nn.functional.avg_pool3d(intensity_similarity(images, prompts), 2), geodesic_proximity(images, prompts)],
+        dim=1,
+    )
+    assert maps.shape[1] + 3 == guidance_maps(SMALL)  # and embedding_similarity
     for index in range(2):
         alone = slice(index, index + 1)
-        assert torch.equal(nearness(images[alone], prompts[alone]), maps[alone, 3:])
-        assert off(similarity(images[alone], prompts[alone]), similarity(images, prompts)[alone]) < ROUNDING
+        assert torch.equal(geodesic_proximity(images[alone], prompts[alone]), maps[alone, 3:])
+        assert (
+            off(intensity_similarity(images[alone], prompts[alone]), intensity_similarity(images, prompts)[alone])
+            < ROUNDING
+        )
     filled = maps.flatten(2).amax(2) > 0
     assert filled.tolist() == [[True, True, False] * 3, [False, False, True] * 3]
 
 
 def test_folding_eight_voxels_into_channels_and_back():
     x = torch.rand(2, 3, 8, 8, 8)
-    folded = unshuffled(x)
+    folded = pixel_unshuffle(x)
     assert folded.shape == (2, 24, 4, 4, 4)
     for dz, dy, dx in np.ndindex(2, 2, 2):
         assert torch.equal(folded[:, 4 * dz + 2 * dy + dx :: 8], x[:, :, dz::2, dy::2, dx::2])
-    assert torch.equal(shuffled(unshuffled(x[:, :1])), x[:, :1])
-    assert torch.equal(unshuffled(shuffled(folded[:, :8])), folded[:, :8])
+    assert torch.equal(pixel_shuffle(pixel_unshuffle(x[:, :1])), x[:, :1])
+    assert torch.equal(pixel_unshuffle(pixel_shuffle(folded[:, :8])), folded[:, :8])
 
 
 class TestKinshipAndIdentity:
@@ -188,33 +194,33 @@ class TestKinshipAndIdentity:
         return prompts
 
     def test_a_click_is_akin_to_its_kind_and_identical_with_its_structure_alone(self):
-        kin, identical = kinship_and_identity(*self.known(), self.prompts((1, 5))).split(3, dim=1)
+        kin, identical = class_and_instance_similarity(*self.known(), self.prompts((1, 5))).split(3, dim=1)
         assert kin[0, 1, ..., :20].min() == pytest.approx(1)
-        assert kin[0, 1, ..., 20:].max() == pytest.approx(math.exp(-1 / ALIENATION))
+        assert kin[0, 1, ..., 20:].max() == pytest.approx(math.exp(-1 / EMBEDDING_TEMPERATURE))
         assert identical[0, 1, ..., :10].min() == pytest.approx(1)
         assert identical[0, 1, ..., 10:20].max() < 1e-4
 
     def test_two_clicks_speak_each_for_itself(self):
-        kin, identical = kinship_and_identity(*self.known(), self.prompts((1, 5), (1, 25))).split(3, dim=1)
+        kin, identical = class_and_instance_similarity(*self.known(), self.prompts((1, 5), (1, 25))).split(3, dim=1)
         assert kin[0, 1].min() == pytest.approx(1)
         assert identical[0, 1, ..., 10:20].max() < 1e-4
 
     def test_a_mask_speaks_by_its_mean(self):
         prompts = self.prompts()
         prompts[..., 22 * 2 : 30 * 2] = 1
-        kin = kinship_and_identity(*self.known(), prompts)[:, 0]
+        kin = class_and_instance_similarity(*self.known(), prompts)[:, 0]
         assert kin[..., 20:].min() == pytest.approx(1)
 
     def test_prompts_that_are_not_there_are_near_nothing(self):
-        maps = kinship_and_identity(*self.known(), self.prompts((2, 5)))
+        maps = class_and_instance_similarity(*self.known(), self.prompts((2, 5)))
         assert maps[:, [0, 1, 3, 4]].max() == 0
         assert maps[:, 2].max() == pytest.approx(1)
 
     def test_a_network_without_places_knows_kinship_alone(self):
         vectors, places = self.known()
         prompts = self.prompts((1, 5))
-        assert of_one_structure(vectors, prompts, 4).shape[1] == 3
-        assert of_one_structure(torch.cat((vectors, places), dim=1), prompts, 4).shape[1] == 6
+        assert embedding_maps(vectors, prompts, 4).shape[1] == 3
+        assert embedding_maps(torch.cat((vectors, places), dim=1), prompts, 4).shape[1] == 6
 
 
 @torch.inference_mode()

@@ -64,7 +64,7 @@ def answers(model, golden) -> dict[str, np.ndarray]:
         levels = network.encode(image)
         mask_first, iou_first = network.decode(levels, torch.cat([torch.zeros_like(image), clicks], dim=1))
         mask_refined, iou_refined = network.decode(levels, torch.cat([previous, clicks], dim=1))
-        heat_map = network.propose(image, mask_first, other)
+        heat_map = network.predict_prompts(image, mask_first, other)
     of_decoder = (clicks, mask_first, iou_first[:, None], mask_refined, iou_refined[:, None], heat_map)
     return {name: answer.numpy() for name, answer in zip(ANSWERS, [*levels, *of_decoder], strict=True)}
 

@@ -16,7 +16,8 @@ import pytest
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.segmentation.canvas import Canvas
-from CTSAM3DLib.segmentation.session import Segmenter, Session, State, _prefixes
+from CTSAM3DLib.segmentation.click_step import State
+from CTSAM3DLib.segmentation.session import Segmenter, Session, _prefixes
 from Testing.benchmarks.network import liver
 from Testing.processors import environment
 
@@ -51,7 +52,7 @@ def moved(folder: Path) -> None:
     tiles, rest = pickle.loads((folder / "begun").read_bytes())
     segmenter = Segmenter.load(device="cpu")
     continued, anew = segmenter.open(volume), segmenter.open(volume)
-    continued._remember(_prefixes(clicks)[BEGUN - 1], "patch", State(Canvas(MappingProxyType(tiles)), *rest))
+    continued._put_state(_prefixes(clicks)[BEGUN - 1], "patch", State(Canvas(MappingProxyType(tiles)), *rest))
     masks = [mask_of(continued, clicks), *(mask_of(anew, clicks[:count]) for count in range(1, len(clicks) + 1))]
     np.savez_compressed(folder / "masks.npz", *masks)
 
@@ -62,7 +63,7 @@ def begun() -> tuple[list[np.ndarray], bytes]:
     volume, clicks = clicked()
     session = Segmenter.load(device="cpu").open(volume)
     masks = [mask_of(session, clicks[:count]) for count in range(1, len(clicks) + 1)]
-    _, state = session._longest_known(_prefixes(clicks)[:BEGUN], "patch")
+    _, state = session._longest_cached(_prefixes(clicks)[:BEGUN], "patch")
     rest = state.patches, state.clicked, state.quality
     return masks, pickle.dumps((dict(state.canvas.tiles), rest))
 

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from CTSAM3DLib.remote.protocol import Allowed, Answer, ProtocolError, pack, pack_tiles, unpack, unpack_tiles
+from CTSAM3DLib.remote.protocol import (
+    ArrayLimit,
+    ProtocolError,
+    SegmentResponse,
+    pack,
+    pack_tiles,
+    unpack,
+    unpack_tiles,
+)
 from CTSAM3DLib.segmentation.canvas import Canvas
 from CTSAM3DLib.segmentation.growth import Patch
 from CTSAM3DLib.segmentation.patch_grid import ModelGrid
@@ -19,7 +27,7 @@ SHAPES = st.tuples(*[st.integers(0, 9)] * 3)
 
 @given(st.sampled_from(["uint8", "int16", "int32"]).flatmap(lambda dtype: arrays(dtype, SHAPES)))
 def test_arrays_come_back_bit_for_bit(array):
-    fields, (back,) = unpack(pack({"a": [1, "b"]}, [array]), [Allowed(array.dtype.name, (9, 9, 9))])
+    fields, (back,) = unpack(pack({"a": [1, "b"]}, [array]), [ArrayLimit(array.dtype.name, (9, 9, 9))])
     assert fields == {"a": [1, "b"]}
     assert (back.dtype, back.shape) == (array.dtype, array.shape)
     assert np.array_equal(back, array)
@@ -49,9 +57,9 @@ def test_an_answer_comes_back_and_its_canvas_gives_the_same_mask(start):
     values = np.random.default_rng(1).integers(0, 256, (64, 64, 64), np.uint8)
     canvas = Canvas().write(start, values).write((start[0] + 48, start[1], start[2]), values)
     dense, first = canvas.dense()
-    answer = Answer(True, 0.1 + 0.2, (Patch(start, 0), Patch((1, 2, 3), 4)), dense, first, ((0, 0, 1),))
+    answer = SegmentResponse(True, 0.1 + 0.2, (Patch(start, 0), Patch((1, 2, 3), 4)), dense, first, ((0, 0, 1),))
     grid = ModelGrid((0, 0, 0), (200, 200, 200))
-    back = Answer.unpack(answer.pack(), grid)
+    back = SegmentResponse.unpack(answer.pack(), grid)
     assert (back.final, back.quality, back.patches, back.needed) == (True, 0.1 + 0.2, answer.patches, ((0, 0, 1),))
     again, again_first = back.canvas.dense()
     assert again_first == first
@@ -60,6 +68,6 @@ def test_an_answer_comes_back_and_its_canvas_gives_the_same_mask(start):
 
 def test_an_answer_of_nothing_yet():
     dense, first = Canvas().dense()
-    back = Answer.unpack(Answer(False, 0.0, (), dense, first, ()).pack(), GRID)
+    back = SegmentResponse.unpack(SegmentResponse(False, 0.0, (), dense, first, ()).pack(), GRID)
     assert not back.canvas.tiles
     assert back.patches == back.needed == ()

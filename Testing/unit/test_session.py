@@ -150,7 +150,7 @@ def test_progress_shows_the_clicked_patch_first_and_then_only_grows(segmenter, t
     assert result.final
     volumes = [int(partial.mask.array.sum()) for partial in seen]
     assert volumes == sorted(volumes)
-    assert [patch.ring for patch in result.patches] == sorted(patch.ring for patch in result.patches)
+    assert [patch.hops for patch in result.patches] == sorted(patch.hops for patch in result.patches)
 
 
 def test_cancel_loses_nothing(segmenter, tube):
@@ -171,8 +171,8 @@ def test_a_session_that_can_keep_nothing_gives_the_same_masks(segmenter, tube):
         assert forgetful.segment(clicks[:count], "neighbours").mask.content_hash == expected.mask.content_hash
 
 
-def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube):
-    looked_at, named, turns = set(), set(), 0
+def test_steps_name_the_patches_before_the_network_looks_at_them(segmenter, tube):
+    looked_at, named, steps = set(), set(), 0
 
     class Watched(TileSampler):
         def patch(self, start):
@@ -180,13 +180,13 @@ def test_turns_name_the_patches_before_the_network_looks_at_them(segmenter, tube
             return super().patch(start)
 
     session = Session(segmenter.engine, Watched(tube), tube.geometry)
-    for turn in session.turns([click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False)], "structure"):
+    for step in session.steps([click_at(tube, 60, 46, 36), click_at(tube, 126, 46, 100, False)], "structure"):
         assert looked_at <= named
-        assert turn.final == (not turn.starts)
-        named |= set(turn.starts)
-        turns += 1
-    assert turn.final
-    assert turns > 4
+        assert step.final == (not step.starts)
+        named |= set(step.starts)
+        steps += 1
+    assert step.final
+    assert steps > 4
     assert len(looked_at) > 4
 
 
@@ -213,7 +213,7 @@ def test_prefetching_is_for_the_patch_where_the_last_click_was_answered(tube, mo
 
 
 def test_growth_stops_at_the_patch_budget(segmenter, tube, monkeypatch):
-    monkeypatch.setattr("CTSAM3DLib.segmentation.session.MAX_PATCHES", 2)
+    monkeypatch.setattr("CTSAM3DLib.segmentation.click_step.MAX_PATCHES", 2)
     result = segmenter.open(tube).segment([click_at(tube, 60, 46, 36)])
     assert len(result.patches) == 3
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
-from CTSAM3DLib.execution.cpu.moments import Moments
+from CTSAM3DLib.execution.cpu.mean_variance import MeanVariance
 from CTSAM3DLib.execution.cpu.tiles import BLOCK, TileGrid, inside
 from CTSAM3DLib.execution.cpu.winograd import WinogradConv, transforms
 from Testing.relative import off
@@ -91,7 +91,7 @@ def test_tiles_are_computed_in_few_blocks_of_one_size():
 
 def test_moments_of_parts_are_those_of_the_whole():
     rows = torch.randn(1000, 3) * torch.tensor([1.0, 100.0, 0.01]) + torch.tensor([0.0, 1000.0, 1.0])
-    found = Moments.together([Moments.of(part) for part in rows.split((10, 700, 290))])
+    found = MeanVariance.merged([MeanVariance.of(part) for part in rows.split((10, 700, 290))])
     exact = rows.double()
     scale = (exact.var(dim=0, correction=0) + 1e-5).rsqrt()
     for channel in range(3):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 
 Action = Literal["accepted", "edited", "rejected"]
@@ -68,7 +68,7 @@ class AuditLog:
     def add(self, decision: Decision) -> None:
         """Add a line, whole or not at all. Raises OutputError."""
         text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
-        with writing_whole(self.path) as temporary:
+        with atomic_write(self.path) as temporary:
             temporary.write_text(f"{text}{json.dumps(asdict(decision))}\n", encoding="utf-8")
 
     def states(self) -> dict[str, ReviewState]:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
 
 
@@ -172,7 +172,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV, whole or not at all. Raises OutputError."""
-    with writing_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -180,12 +180,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file, whole or not at all. Raises OutputError."""
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _is_unfinished(folder: str) -> bool:
-    return folder.startswith(".writing-")  # as `writing_whole` names them
+    return folder.startswith(".writing-")  # as `atomic_write` names them
 
 
 def _suffix(edit: int) -> str:

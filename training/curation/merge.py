@@ -16,7 +16,7 @@ MUSCLE, VISCERAL_FAT, SUBCUTANEOUS_FAT = 105, 106, 107
 PLAUSIBLE_HU = {SUBCUTANEOUS_FAT: FAT_HU, VISCERAL_FAT: FAT_HU, MUSCLE: MUSCLE_HU}
 VALUE_OF_TYPE = {1: SUBCUTANEOUS_FAT, 2: VISCERAL_FAT, 3: MUSCLE}
 """TotalSegmentator's tissue type to its value in TotalSeg++."""
-SMALLEST_ML = 0.05
+MIN_ML = 0.05
 """Smaller islands of a tissue are dropped: 15 voxels of 1.5 mm."""
 GAP_MM = 3.0
 """Unlabelled voxels no further than this from a tissue and from an own label are a gap between the two."""
@@ -39,7 +39,7 @@ def clean_up(hu: np.ndarray, merged: np.ndarray, body: np.ndarray, spacing: Sequ
     cleaned = merged.copy()
     for value in PLAUSIBLE_HU:
         tissue = merged == value
-        cleaned[tissue & ~without_dust(tissue, SMALLEST_ML, spacing)] = 0
+        cleaned[tissue & ~without_dust(tissue, MIN_ML, spacing)] = 0
     box = filled_box(body)
     cleaned[box] = _gaps_filled(hu[box], cleaned[box], body[box], spacing)
     return cleaned

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.imaging.geometry import filled_box
 from training import anatomy
 from training.curation.colors import DOUBT, TISSUES, color_table
@@ -67,7 +67,7 @@ def draw_overlay(
                 x = 0.02 if place == "left" else 0.98
                 axes.text(x, 0.5, letter, transform=axes.transAxes, ha=place, color=WRITING, fontsize=9)
     _legend(figure, bool(doubt.any()))
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI, facecolor="black")
 
 

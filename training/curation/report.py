@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from training import anatomy
 from training.curation.audit import OPEN, ReviewState
 from training.curation.folder import CuratedCase, CuratedFolder, KeptOut, write_csv, write_json
@@ -37,7 +37,7 @@ def write_report(folder: CuratedFolder) -> dict[str, Any]:
     write_csv(folder.root / "labels.csv", ("value", "name", "category", "cases", "voxels"), _label_rows(cases))
     if cases:
         _draw_ratios(folder, [case for case, _ in cases])
-    with writing_whole(folder.root / "report.md") as temporary:
+    with atomic_write(folder.root / "report.md") as temporary:
         temporary.write_text("\n".join(_page(folder, content, cases, kept_out)) + "\n", encoding="utf-8")
     return content
 
@@ -158,5 +158,5 @@ def _draw_ratios(folder: CuratedFolder, cases: Sequence[CuratedCase]) -> None:
     )
     axes.set_xticks([])
     axes.legend(frameon=False, loc="lower right")
-    with writing_whole(folder.root / "ratios.png") as temporary:
+    with atomic_write(folder.root / "ratios.png") as temporary:
         figure.savefig(temporary, dpi=120)

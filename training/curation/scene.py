@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
@@ -31,7 +31,7 @@ def write_scene(labels: Volume, ct_file: Path, segmentation_file: Path, scene_fi
         Segment(anatomy.EXTENDED[value], value, color_of(value)) for value in np.unique(labels.array).tolist() if value
     ]
     write_segmentation(labels, segmentation_file, segments)
-    with writing_whole(scene_file) as temporary:
+    with atomic_write(scene_file) as temporary:
 
         def seen_from_scene(file: Path) -> str:
             # MRML makes paths relative to the file that it writes, which is moved afterwards.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import VolumeError
 
 FORMAT = "ctsam3d-prepared-1"
@@ -95,7 +95,7 @@ class Prepared:
             "step_hu": self.step_hu,
             "cases": [{name: getattr(case, name) for name in fields} for case in self.cases],
         }
-        with writing_whole(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+        with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
             _put(archive, "content", np.frombuffer(json.dumps(content).encode(), np.uint8))
             for case in self.cases:
                 _put(archive, f"labels/{case.name}", case.labels)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.ndimage import find_objects
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.resampling import PAPER_SPACING, as_image, interpolate, shrunk
@@ -135,7 +135,7 @@ def content_hash(record: CaseRecord, cache_folder: Path) -> str:
     if not remembered.exists():
         _make_folder(remembered.parent)
         content = record.content_hash()
-        with writing_whole(remembered) as unfinished:
+        with atomic_write(remembered) as unfinished:
             unfinished.write_text(content)
     return remembered.read_text()
 
@@ -169,7 +169,7 @@ def _prepared(record: CaseRecord, cache_folder: Path, spacing: float, pseudo: bo
     if shutil.disk_usage(cache_folder).free < needed:
         raise OutputError(f"{cache_folder} has less than the {needed / 1e6:.0f} MB left for a case; free some space.")
     try:
-        with writing_whole(folder) as unfinished:
+        with atomic_write(folder) as unfinished:
             unfinished.mkdir()
             for name, array in arrays.items():
                 np.save(unfinished / f"{name}.npy", array)

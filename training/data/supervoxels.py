@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 SOFT_TISSUE = (-200, 300)
 FAT = (-150, -30)
-SMALLEST_ML, LARGEST_ML = 10.0, 400.0
+MIN_ML, MAX_ML = 10.0, 400.0
 """Merged supervoxels have the size of organs."""
 
 
@@ -84,7 +84,7 @@ def _merge(fine: np.ndarray, image: np.ndarray, tolerance: float, voxel_ml: floa
     while queue:
         difference, a, b = heapq.heappop(queue)
         stale = parent[a] != a or parent[b] != b or difference != gap(a, b)
-        if stale or sizes[a] + sizes[b] > LARGEST_ML:
+        if stale or sizes[a] + sizes[b] > MAX_ML:
             continue
         means[a] = (means[a] * sizes[a] + means[b] * sizes[b]) / (sizes[a] + sizes[b])
         sizes[a] += sizes[b]
@@ -96,7 +96,7 @@ def _merge(fine: np.ndarray, image: np.ndarray, tolerance: float, voxel_ml: floa
                 heapq.heappush(queue, (gap(a, other), min(a, other), max(a, other)))
     while (parent[parent] != parent).any():
         parent = parent[parent]
-    parent[sizes[parent] < SMALLEST_ML] = 0
+    parent[sizes[parent] < MIN_ML] = 0
     parent[0] = 0
     return parent.astype(np.uint16)[fine]
 

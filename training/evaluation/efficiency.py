@@ -24,7 +24,7 @@ import torch
 import typer
 from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
-from CTSAM3DLib.atomic import check_output, writing_whole
+from CTSAM3DLib.atomic import atomic_write, check_output
 from CTSAM3DLib.model import CTSAM3D, build
 from CTSAM3DLib.run_command import run_command
 
@@ -84,7 +84,7 @@ def multiply_adds(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) 
     with FlopCounterMode(display=False, custom_mapping=known) as counter:
         network.decode(network.encode(image), prompts)
         segmenting = counter.get_total_flops()
-        network.propose(image, prompts[:, :1], image)
+        network.predict_prompts(image, prompts[:, :1], image)
     return segmenting / 2, (counter.get_total_flops() - segmenting) / 2
 
 
@@ -111,7 +111,7 @@ def measure_all(output: Path, networks: Sequence[str] = tuple(NETWORKS), device:
     for name in networks:
         with spawn.Pool(1) as pool:
             lines += pool.apply(measure, (name, device))
-    with writing_whole(output) as temporary:
+    with atomic_write(output) as temporary:
         pd.DataFrame(lines, columns=list(COLUMNS)).to_csv(temporary, index=False)
 
 

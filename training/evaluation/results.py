@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from rich.box import SIMPLE
 from rich.table import Table
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 from training.evaluation.metrics import TOLERANCES_MM
 
@@ -51,7 +51,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def append(path: Path, rows: Sequence[Row]) -> None:
     """Add the lines of a case, all or none of them even if the process is killed. Raises OutputError."""
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         if path.exists():
             shutil.copyfile(path, temporary)
         with temporary.open("a", newline="", encoding="utf-8") as file:
@@ -118,7 +118,7 @@ def note_failures(
     if not (listed := [*earlier, *failures]):
         path.unlink(missing_ok=True)
         return
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         pd.DataFrame(listed, columns=list(Failure._fields)).to_csv(temporary, index=False)
 
 
@@ -156,5 +156,5 @@ def picture(lines: pd.DataFrame, path: Path) -> None:
     axes.set(xlabel="clicks", ylabel="mean Dice", ylim=(0, 1), xticks=sorted(lines["n_clicks"].unique()))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from training.evaluation.results import Failure
 from training.exhibits import costs
 from training.exhibits.catalogue import TABLES
@@ -48,7 +48,7 @@ def write_all(output: Path, material: Material, failures: Sequence[Failure] = ()
     efficiency = _costs(output, material, 4, "what a patch costs", costs.efficiency(material.costs))
     automatic = tables.pop("supplementary2")
     sections = [PREFACE, *tables.values(), *main, configuration, automatic, efficiency, *supplementary]
-    with writing_whole(output / PAGE) as temporary:
+    with atomic_write(output / PAGE) as temporary:
         temporary.write_text("\n\n".join([*sections, *_failed(failures)]) + "\n", encoding="utf-8")
     return output / PAGE
 
@@ -111,5 +111,5 @@ def _listed(lines: Sequence[str]) -> str:
 
 
 def _write_csv(frame: pd.DataFrame, path: Path) -> None:
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         frame.to_csv(temporary, index=False, float_format="%.6g")

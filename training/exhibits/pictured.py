@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.imaging.volume import Volume
@@ -47,7 +47,7 @@ class PicturedCase:
 
     def write(self, folder: Path) -> None:
         """Write the description, by which the case is complete. Raises OutputError."""
-        with writing_whole(folder / DESCRIPTION) as temporary:
+        with atomic_write(folder / DESCRIPTION) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 from training.evaluation import results
 from training.evaluation.comparisons.systems import SYSTEMS
@@ -100,7 +100,7 @@ class Study:
             "datasets": self.datasets,
             "systems": [{**dataclasses.asdict(system), "exhibits": list(system.exhibits)} for system in self.systems],
         }
-        with writing_whole(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def shown_in(self, exhibit: str) -> list[System]:

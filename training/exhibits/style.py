@@ -10,7 +10,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from training.exhibits.study import System
 
 WIDTH = 9.0
@@ -63,7 +63,7 @@ def colors(systems: Sequence[System]) -> dict[str, str]:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG, and a PDF of the same name, the same bytes for the same figure. Raises OutputError."""
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI)
-    with writing_whole(path.with_suffix(".pdf")) as temporary:
+    with atomic_write(path.with_suffix(".pdf")) as temporary:
         figure.savefig(temporary, metadata={"CreationDate": None})

@@ -170,5 +170,5 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
 def _heat_map_error(model: CTSAM3D, batch: Batch, probability: Tensor) -> Tensor:
     """How wrong the cross-patch network is in each patch about its partner."""
     pairs = len(batch.image) // 2
-    proposed = model.propose(batch.image, probability, batch.image.roll(pairs, dims=0))
+    proposed = model.predict_prompts(batch.image, probability, batch.image.roll(pairs, dims=0))
     return F.mse_loss(proposed.float(), batch.heat_maps.roll(pairs, dims=0))

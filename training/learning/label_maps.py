@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from CTSAM3DLib.model.pixel_shuffle import unshuffled
-from CTSAM3DLib.model.small.embedding import Anatomy
+from CTSAM3DLib.model.pixel_shuffle import pixel_unshuffle
+from CTSAM3DLib.model.small.embedding import VoxelEmbedding
 from training.learning.resident import Resident
 from training.learning.samples import Patches
 from training.vocabulary import KINDS, VALUES
@@ -60,24 +60,24 @@ class Prototypes(nn.Module):
 
 
 def label_losses(
-    known: Anatomy, prototypes: Prototypes, patches: Patches, resident: Resident, generator: torch.Generator
+    known: VoxelEmbedding, prototypes: Prototypes, patches: Patches, resident: Resident, generator: torch.Generator
 ) -> Losses:
     """How far what the network knows is from the label maps of its patches."""
     rows = patches.cases[:, None] * VALUES
     corner = torch.randint(8, (1,), generator=generator, device=patches.labels.device)
-    labels = unshuffled(patches.labels[:, None]).flatten(2).index_select(1, corner)[:, 0].long()
+    labels = pixel_unshuffle(patches.labels[:, None]).flatten(2).index_select(1, corner)[:, 0].long()
 
     drawn = _drawn(labels, resident.weight.flatten()[rows + labels], generator)
     labels = labels.gather(1, drawn)
     vectors = _at(known.vectors, drawn)
     kinds = _kind_loss(prototypes(vectors), resident.allowed.flatten(0, 1)[rows + labels])
     nothing = kinds.new_zeros(())
-    if known.places is None or known.together is None:
+    if known.places is None or known.affinities is None:
         return Losses(kinds, nothing, nothing)
     kind, instance = (table.flatten()[rows + labels] for table in (resident.kind, resident.instance))
     places = _place_loss(_at(known.places, drawn), labels, kind, instance, generator)
     weight = resident.weight.flatten()[rows[..., None, None] + patches.labels.long()]
-    return Losses(kinds, places, _border_loss(known.together, patches.labels, weight))
+    return Losses(kinds, places, _border_loss(known.affinities, patches.labels, weight))
 
 
 def _drawn(labels: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
@@ -134,7 +134,7 @@ def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         pad = [0, 0] * (3 - axis) + [0, 1]
         targets.append(F.pad(same.float(), pad))
         weights.append(F.pad(counts * (BORDER_WEIGHT - same * (BORDER_WEIGHT - 1)), pad))
-    target, weighing = (unshuffled(torch.stack(maps, dim=1)) for maps in (targets, weights))
+    target, weighing = (pixel_unshuffle(torch.stack(maps, dim=1)) for maps in (targets, weights))
     error = F.binary_cross_entropy_with_logits(together, target, reduction="none")
     return _weighted_mean(error, weighing)
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
@@ -182,7 +182,7 @@ class Learner:
         torch.save(state, content)
         whole = content.getbuffer()
         for part in range(math.ceil(len(whole) / PART_BYTES)):
-            with writing_whole(self.run / f"state-{part}.pt") as temporary:
+            with atomic_write(self.run / f"state-{part}.pt") as temporary:
                 temporary.write_bytes(whole[part * PART_BYTES : (part + 1) * PART_BYTES])
 
     def resume(self) -> bool:

@@ -25,7 +25,7 @@ STRAY = 2
 """How far, in voxels on each axis, the middle of a painted ball lies from a voxel of the structure at most."""
 BALL_SIZES = (0.3, 0.9)
 """Radii of painted balls, next to that of a ball of the structure's volume."""
-SMALLEST_BALL = 1.5
+MIN_BALL = 1.5
 WINDOWS_HU = (20.0, 100.0)
 """How far a threshold reaches to both sides of the structure's mean intensity."""
 MARGIN = 6
@@ -97,7 +97,7 @@ def rough_paint(truth: Tensor, generator: Generator = None) -> Tensor:
     for _ in range(BALLS):
         middle, there = draws.voxels(truth, draws.uniform(batch, generator, device))
         middle = middle + torch.randint(-STRAY, STRAY + 1, middle.shape, generator=generator, device=device)
-        size = (radius * draws.uniform(batch, generator, device, *BALL_SIZES)).clamp(min=SMALLEST_BALL)
+        size = (radius * draws.uniform(batch, generator, device, *BALL_SIZES)).clamp(min=MIN_BALL)
         z, y, x = (
             (torch.arange(n, device=device) - axis[:, None]).float() ** 2
             for n, axis in zip(truth.shape[2:], middle.unbind(1), strict=True)

@@ -66,7 +66,7 @@ class Learning:
         """Kinds, places and borders of whole label maps."""
         assert self.network.semantics is not None  # a plan with this task has a network that learns it
         with self._autocast():
-            known = self.network.semantics.anatomy(scaled(patches.hu, self.plan.window))
+            known = self.network.semantics.embed(scaled(patches.hu, self.plan.window))
         losses = label_losses(known, self.prototypes, patches, self.resident, self.generator)
         yield losses.total, {"kinds": losses.kinds, "places": losses.places, "borders": losses.borders}
 
@@ -99,7 +99,7 @@ class Learning:
         harmed = torch.rand(len(mask), generator=self.generator, device=self._device) < HARMED
         mask = torch.where(harmed[:, None, None, None, None], eroded, mask)
         with self._autocast():
-            proposed = self.network.propose(image, mask, asked_image)
+            proposed = self.network.predict_prompts(image, mask, asked_image)
         error = F.mse_loss(proposed.float(), heat_maps(asked))
         yield error * 100, {"heat_map_error": error}
 

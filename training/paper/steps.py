@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 from training.data.datasets import CaseRecord, read_dataset
 from training.evaluate import Plan, chosen, complete
@@ -22,7 +22,7 @@ from training.exhibits.pictured import PicturedCase
 from training.paper.ablations import ABLATIONS, train_tiny
 from training.paper.entrants import Entrant, Need, Network, needs
 from training.paper.masks import keep_case
-from training.parallel import fan_out
+from training.parallel import parallel_map
 
 MAX_PICTURED = 2
 """Cases in supplementary Figure 3."""
@@ -64,7 +64,7 @@ def begin(output: Path, settings: Mapping[str, Any]) -> None:
     output.mkdir(parents=True, exist_ok=True)
     file = output / "settings.json"
     if not file.exists():
-        with writing_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(settings, indent=1), encoding="utf-8")
         return
     begun = json.loads(file.read_text(encoding="utf-8"))
@@ -86,7 +86,7 @@ def tiny_networks(at: Workplace, names: Sequence[str], steps: int, data: Path) -
     networks = {}
     at.say(f"Training {len(names)} tiny networks; see log.txt in {at.output / 'runs'}.")
     tasks = [(ABLATIONS[name], steps, data, at.output / "runs" / name) for name in names]
-    for (ablation, *_), weights in fan_out(train_tiny, tasks, at.jobs, at.scheduler):
+    for (ablation, *_), weights in parallel_map(train_tiny, tasks, at.jobs, at.scheduler):
         if isinstance(weights, CTSAM3DError):
             raise weights
         trained = f"a tiny network ({steps=}) trained on synthetic torsos, {ablation.title}; a click acts in one patch"
@@ -147,6 +147,6 @@ def keep_pictures(
             folder = at.pictures / exhibit / record.case
             tasks.append((folder, pictured, record, used, [one.choice for one in shown]))
     at.say(f"Keeping the masks of {len(tasks)} cases for the pictures.")
-    for (_, pictured, *_), result in fan_out(keep_case, tasks, at.jobs, at.scheduler):
+    for (_, pictured, *_), result in parallel_map(keep_case, tasks, at.jobs, at.scheduler):
         if isinstance(result, CTSAM3DError):
             at.say(f"{pictured.case} is not pictured: {result}")

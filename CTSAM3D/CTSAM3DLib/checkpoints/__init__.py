@@ -1,1 +1,1 @@
-"""Trained weights: reading, writing, finding and downloading them."""
+"""Trained models: read, write, find and download weights and their metadata."""

@@ -1,4 +1,4 @@
-"""Trained networks on disk: our safetensors, which say how they were made, and the published `params.pth`."""
+"""Checkpoints: read and write our safetensors with metadata, and read the published `params.pth`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.torch_version import TorchVersion
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.checkpoints.released_config import read_window
 from CTSAM3DLib.checkpoints.released_weights import translate
@@ -27,13 +27,13 @@ from CTSAM3DLib.model.network import CTSAM3D
 
 FORMAT = "ctsam3d-1"
 SAFE_TORCH = "2.10"
-"""Before this version a file can make `torch.load` execute code in spite of `weights_only` (CVE-2025-32434 before 2.6,
+"""First version in which `torch.load` with `weights_only` cannot be made to execute code (CVE-2025-32434 before 2.6,
 CVE-2026-24747 before 2.10)."""
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A network in evaluation mode with what is known of it."""
+    """A network in evaluation mode with its metadata."""
 
     network: CTSAM3D
     info: ModelInfo
@@ -42,7 +42,7 @@ class TrainedModel:
 
 
 def save(path: Path, network: CTSAM3D, info: ModelInfo) -> None:
-    """Write weights (float16) and metadata as safetensors; raises OutputError and leaves no half-written file.
+    """Write weights (float16) and metadata as safetensors, atomically. Raises OutputError.
 
     The same model gives the same bytes.
     """
@@ -55,13 +55,13 @@ def save(path: Path, network: CTSAM3D, info: ModelInfo) -> None:
         "network": json.dumps(network.config.to_dict()),
         "info": json.dumps(dataclasses.asdict(info)),
     }
-    with writing_whole(path) as temporary:
-        # Not safetensors' own save_file, which makes a file that nobody but its owner may read.
+    with atomic_write(path) as temporary:
+        # Not safetensors' own save_file, whose files only their owner may read.
         temporary.write_bytes(_in_order(serialize(tensors, metadata)))
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors with sorted metadata, which the package writes in another order each time."""
+    """The same safetensors with sorted metadata; the package writes metadata in another order each time."""
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:start])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
@@ -73,9 +73,14 @@ def _in_order(content: bytes) -> bytes:
 def load(path: Path | str, window: tuple[float, float] | None = None) -> TrainedModel:
     """Read our safetensors, or the published `params.pth` with its `config.py` beside it.
 
-    `window` replaces the HU window of the file; the published one needs it where `config.py` is absent. Raises
-    ModelError for a missing file, a file of another kind, missing, unknown or misshapen tensors, and for the published
-    file where PyTorch is older than `SAFE_TORCH`.
+    Args:
+        path: the file of weights.
+        window: HU window in place of the file's; the published weights need it where `config.py` is absent.
+
+    Raises:
+        ModelError: a missing file, a file of another kind, missing, unknown or misshapen tensors, or the published
+            file where PyTorch is older than `SAFE_TORCH`.
+
     """
     if window is not None and not -math.inf < window[0] < window[1] < math.inf:
         raise ModelError(f"The HU window {window[0]:g} to {window[1]:g} is none; give two numbers, the lower first.")
@@ -130,8 +135,8 @@ def _read_published(path: Path, window: tuple[float, float] | None) -> tuple[CTS
 
 
 def _filled(config: NetworkConfig, tensors: dict[str, Tensor], path: Path) -> CTSAM3D:
-    """The network with these tensors; every tensor has to be there, in its shape, and no other."""
-    with torch.device("meta"):  # every tensor is about to be replaced
+    """The network with these tensors. Raises ModelError unless names and shapes are exactly those of the network."""
+    with torch.device("meta"):  # without memory: every tensor is about to be replaced
         network = CTSAM3D(config)
     expected = network.state_dict()
     missing, unknown = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())

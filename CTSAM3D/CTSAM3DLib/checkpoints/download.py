@@ -1,4 +1,4 @@
-"""A file from the network, checked by its SHA-256; a download that was cut off is gone on with."""
+"""Download a file and check its SHA-256; interrupted downloads are resumed."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from urllib.parse import urlsplit
 
 import requests
 
-from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
 from CTSAM3DLib.errors import ModelError
 
 Progress = Callable[[int, "int | None"], None]
-"""Called with the bytes that are there and all bytes, or None where the server does not say how many."""
+"""Called with the bytes received and the bytes in total, or None where the server does not state the size."""
 
-_PIECE = 2**18
-_TIMEOUT_S = (10, 60)  # to connect, and between two pieces
-_FROM_THERE_ON, _NOTHING_MORE = 206, 416  # HTTP's answers to a request for the rest of a file
+_CHUNK = 2**18
+_TIMEOUT_S = (10, 60)  # to connect, and between two chunks
+_PARTIAL_CONTENT, _RANGE_NOT_SATISFIABLE = 206, 416  # HTTP status codes of a request for the rest of a file
 
 
 def download(
     url: str, sha256: str, path: Path, progress: Progress | None = None, cancel: CancelEvent | None = None
 ) -> None:
-    """Fetch `url` into `path`, after the bytes that are there already. Raises ModelError, and Cancelled.
+    """Download `url` to `path`, after the bytes that `path` holds already.
 
-    After either the bytes so far stay in the file, unless the whole of it has another checksum. The file is whole
-    only when this returns.
+    The file is complete only when the call returns. After an error the bytes so far stay, so that the next call
+    resumes; a complete file with another checksum is deleted. Raises ModelError and Cancelled.
     """
     if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
         raise ModelError(f"'{url}' is not an address to download from; it begins with https://.")
@@ -39,17 +39,17 @@ def download(
         _fetch(url, path, progress, cancel)
         found = _sha256(path)
         if found != expected:
-            path.unlink()  # going on with it would never mend it
+            path.unlink()  # resuming would never correct it
     except requests.RequestException as error:
-        raise ModelError(_why_no_answer(url, error)) from error
+        raise ModelError(_describe_failure(url, error)) from error
     except OSError as error:
-        raise ModelError(f"The download cannot be written to {path}: {why_not(error)}.") from error
+        raise ModelError(f"The download cannot be written to {path}: {describe_os_error(error)}.") from error
     if found != expected:
         raise ModelError(f"What {_host(url)} sent has the checksum {found}, not the given one; check the address.")
 
 
 def checksum(sha256: str) -> str:
-    """The checksum in small letters. Raises ModelError where it cannot be one."""
+    """The SHA-256 checksum in lower case. Raises ModelError where the text is none."""
     text = sha256.strip().lower()
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise ModelError(f"'{sha256}' is not a SHA-256 checksum; it has 64 digits and letters from a to f.")
@@ -57,35 +57,35 @@ def checksum(sha256: str) -> str:
 
 
 def _fetch(url: str, path: Path, progress: Progress | None, cancel: CancelEvent | None) -> None:
-    there = path.stat().st_size if path.is_file() else 0
-    # Bytes as they are in the file: with a compression of the transport, they could not be counted on from.
-    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={there}-"} if there else {})}
+    received = path.stat().st_size if path.is_file() else 0
+    # Uncompressed in transport: a range of compressed bytes would not match the bytes in the file.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={received}-"} if received else {})}
     with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
-        if response.status_code == _NOTHING_MORE:
-            return  # there is nothing to add; the checksum will say that this is another file
+        if response.status_code == _RANGE_NOT_SATISFIABLE:
+            return  # `path` is as long as the file or longer; the checksum tells whether it is the same file
         response.raise_for_status()
-        if response.status_code != _FROM_THERE_ON:
-            there = 0
+        if response.status_code != _PARTIAL_CONTENT:
+            received = 0
         length = response.headers.get("Content-Length", "")
-        total = there + int(length) if length.isdecimal() else None
-        with path.open("ab" if there else "wb") as file:
-            for piece in response.iter_content(_PIECE):
+        total = received + int(length) if length.isdecimal() else None
+        with path.open("ab" if received else "wb") as file:
+            for chunk in response.iter_content(_CHUNK):
                 stop_if_cancelled(cancel)
-                file.write(piece)
-                there += len(piece)
+                file.write(chunk)
+                received += len(chunk)
                 if progress is not None:
-                    progress(there, total)
+                    progress(received, total)
 
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
-def _why_no_answer(url: str, error: requests.RequestException) -> str:
+def _describe_failure(url: str, error: requests.RequestException) -> str:
     if error.response is not None:
         return f"{_host(url)} answers {error.response.status_code} {error.response.reason}; check the address."
     if isinstance(error, requests.exceptions.SSLError):

@@ -1,4 +1,4 @@
-"""The models that come with CT-SAM3D, and those in files of the user's."""
+"""Load a bundled model by name, or a model from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from CTSAM3DLib.errors import ModelError
 def load_model(
     name: str = "ctsam3d-small", weights: str | Path | None = None, window: tuple[float, float] | None = None
 ) -> TrainedModel:
-    """The bundled model of this name, or the one in the file `weights`. Raises ModelError."""
+    """The bundled model of this name, or the model in the file `weights`; `window` is in HU. Raises ModelError."""
     if weights is not None:
         return load(weights, window)
     bundled = bundled_models()

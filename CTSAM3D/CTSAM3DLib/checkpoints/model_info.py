@@ -1,4 +1,4 @@
-"""What a model says of itself; known without loading it, and sent by servers."""
+"""Model metadata, readable without loading the weights; servers send it to clients."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a result has to say of the model it was made with."""
+    """Metadata of a model, saved with its weights and recorded in results."""
 
     name: str
     window: tuple[float, float]
-    """HU that become 0 and 1."""
+    """HU. Values that are scaled to 0 and 1."""
     spacing: float = 1.5
-    """Voxel of the patches, mm."""
+    """mm. Voxel size of the model grid."""
     cross_patch: bool = True
-    """Whether its cross-patch network was trained; without, growth follows the overlap of patches alone."""
+    """Whether the cross-patch network was trained; if not, growth is prompted by the overlap of patches alone."""
     labels: tuple[str, ...] = ()
-    """Structures that it was trained on."""
+    """Structures in the training data."""
     data_hash: str = ""
     """Identifies the training data."""
     licence: str = ""

@@ -1,7 +1,7 @@
-"""Models on this computer: the bundled ones, and those that the user has imported or downloaded.
+"""The models on this computer: the bundled models, and models that the user has imported or downloaded.
 
-Each of the user's lies in a folder of its own, which has the name that the model is chosen by. Looking at the folders
-is all that listing takes: no torch, no network, no index that could be wrong.
+Each of the user's models has a folder whose name is the model's name. Listing reads the folders alone: it needs neither
+torch nor a network, and there is no index that could be wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.cancel import CancelEvent
 from CTSAM3DLib.checkpoints.bundled import bundled_models
 from CTSAM3DLib.checkpoints.download import Progress, checksum, download
@@ -37,17 +37,17 @@ _MAX_HEADER = 100 * 2**20  # as in the safetensors format
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model that can be chosen by its name."""
+    """A model in the store."""
 
     name: str
     path: Path
-    """Its weights."""
+    """File of the weights."""
     bundled: bool
     window: tuple[float, float]
-    """HU that become 0 and 1."""
+    """HU. Values that are scaled to 0 and 1."""
     licence: str = ""
     card: str = ""
-    """The model card, Markdown; empty for the published weights, which bring none."""
+    """The model card, Markdown; empty for the published weights, which have none."""
 
     @property
     def size(self) -> int:
@@ -56,20 +56,20 @@ class StoredModel:
 
 
 class ModelStore:
-    """The user's models in a folder, beside the bundled ones.
+    """The bundled models and the user's models in a folder.
 
-    The folder is the given one, or that in the environment variable CTSAM3D_MODELS_FOLDER, or `ctsam3d/models` where
-    the system keeps a user's data. It is made when the first model comes.
+    The folder is `folder`, or that in the environment variable CTSAM3D_MODELS_FOLDER, or `ctsam3d/models` in the
+    system's folder for user data. It is created with the first model.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.folder = Path(folder or os.environ.get(FOLDER_VARIABLE) or _user_data() / "ctsam3d" / "models")
 
     def models(self) -> list[StoredModel]:
-        """All models: the bundled ones first, then the user's by name. One that is damaged is passed over."""
+        """All models: the bundled models first, then the user's by name. Damaged models are left out."""
         found = []
         for name in self._files():
-            with contextlib.suppress(ModelError):  # `find` says what is wrong with it
+            with contextlib.suppress(ModelError):  # `find` reports what is wrong with a damaged model
                 found.append(self.find(name))
         return found
 
@@ -86,9 +86,9 @@ class ModelStore:
     def import_file(
         self, path: str | os.PathLike[str], name: str, window: tuple[float, float] | None = None
     ) -> StoredModel:
-        """Copy a model's file into the store: our safetensors, or the published `params.pth`.
+        """Copy a file of weights into the store: our safetensors, or the published `params.pth`.
 
-        The latter needs the `config.py` that lies beside it, or the HU `window`. Raises ModelError.
+        The published weights need their `config.py` in the same folder, or the HU `window`. Raises ModelError.
         """
         path = Path(path)
         self._check_new(name)
@@ -106,7 +106,7 @@ class ModelStore:
                 if published:
                     (folder / CONFIG).write_text(config, encoding="utf-8")
         except OSError as error:
-            raise ModelError(f"{path} cannot be copied to {self.folder}: {why_not(error)}.") from error
+            raise ModelError(f"{path} cannot be copied to {self.folder}: {describe_os_error(error)}.") from error
         return self.find(name)
 
     def download(
@@ -118,33 +118,33 @@ class ModelStore:
         progress: Progress | None = None,
         cancel: CancelEvent | None = None,
     ) -> StoredModel:
-        """Fetch a model's file, check it, and put it into the store; a download that was cut off is gone on with.
+        """Download a file of weights, check its SHA-256 and import it; interrupted downloads are resumed.
 
-        Published weights need their HU `window`. Raises ModelError, and Cancelled, after which the same call goes on.
+        Published weights need their HU `window`. Raises ModelError, and Cancelled; the same call then resumes.
         """
         self._check_new(name)
         part = self.folder / _DOWNLOADS / checksum(sha256)
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ModelError(f"The folder {part.parent} cannot be made: {why_not(error)}.") from error
+            raise ModelError(f"The folder {part.parent} cannot be made: {describe_os_error(error)}.") from error
         download(url, sha256, part, progress, cancel)
         model = self.import_file(part, name, window)
         part.unlink(missing_ok=True)
         return model
 
     def remove(self, name: str) -> None:
-        """Delete one of the user's models. Raises ModelError for a bundled one, or one that is not there."""
+        """Delete one of the user's models. Raises ModelError for a bundled or an unknown model."""
         model = self.find(name)
         if model.bundled:
             raise ModelError(f"The model '{name}' comes with CT-SAM3D and cannot be removed.")
         try:
             shutil.rmtree(model.path.parent)
         except OSError as error:
-            raise ModelError(f"The model '{name}' cannot be removed: {why_not(error)}.") from error
+            raise ModelError(f"The model '{name}' cannot be removed: {describe_os_error(error)}.") from error
 
     def _files(self) -> dict[str, Path]:
-        """The weights of every model by its name, the bundled ones first."""
+        """The weight files of all models by name, the bundled models first."""
         files = bundled_models()
         for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else []:
             for weights in (folder / OURS, folder / PUBLISHED):
@@ -154,7 +154,7 @@ class ModelStore:
 
     @contextmanager
     def _filling(self, name: str) -> Iterator[Path]:
-        """Give a folder to fill, which is the model's once the block has succeeded."""
+        """Yield a temporary folder, which becomes the model's folder when the block succeeds."""
         folder = self.folder / f".importing-{os.getpid()}-{name}"
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -171,7 +171,7 @@ class ModelStore:
 
 
 def _described(name: str, path: Path, bundled: bool) -> StoredModel:
-    """A model in our safetensors, by what the file says of itself. Raises ModelError."""
+    """A model in our safetensors, from the file's metadata. Raises ModelError."""
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -199,7 +199,7 @@ def _config_text(window: tuple[float, float]) -> str:
 
 
 def _user_data() -> Path:
-    """Where the system keeps what belongs to a user; written here because Slicer's Python has no platformdirs."""
+    """The system's folder for user data; written here because Slicer's Python has no platformdirs."""
     home = Path.home()
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")

@@ -1,4 +1,4 @@
-"""The HU window of the published model, out of the `config.py` that lies beside its weights."""
+"""The HU window of the published model, from the `config.py` beside its weights."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from CTSAM3DLib.errors import ModelError
 
 
 def read_window(config_file: Path) -> tuple[float, float]:
-    """The HU window from the published `config.py`, read as text and never executed.
+    """The HU window (low, high) in the published `config.py`, which is parsed and never executed.
 
-    Looks for the two numbers `min_value` and `max_value`, given as keywords, dictionary entries or assignments.
+    Looks for the numbers `min_value` and `max_value` as keywords, dictionary entries or assignments. Raises ModelError.
     """
     try:
         tree = ast.parse(config_file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The tensor names of the published checkpoint, `params.pth`, translated to ours."""
+"""Translate the published checkpoint, `params.pth`, to the tensor names of this implementation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from torch import Tensor
 from CTSAM3DLib.errors import ModelError
 
 _UNUSED = ("prompt_encoder.",)
-"""The published file carries the Fourier features of an ablation that its network never reads."""
+"""Prefixes of tensors that the published network never reads: the Fourier features of an ablation."""
 
 
 def translate(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict from the published one; γ and β, two convolutions there, become one convolution here."""
+    """Our state dict from the published state dict. SPADE's γ and β, two convolutions there, are one here.
+
+    Raises ModelError where a tensor is missing.
+    """
     ours: dict[str, Tensor] = {}
     for name, tensor in published.items():
         if name.startswith(_UNUSED) or ".mlp_beta." in name:
@@ -29,7 +32,10 @@ def translate(published: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def our_name(published_name: str) -> str:
-    """`image_encoder.stage3.0.attn.q.weight` is our `encoder.stages.2.blocks.0.attention.query.weight`, and so on."""
+    """Our name of a published tensor.
+
+    `image_encoder.stage3.0.attn.q.weight` becomes `encoder.stages.2.blocks.0.attention.query.weight`, and so on.
+    """
     name = published_name
     for pattern, replacement in (
         (r"^image_encoder\.stem\.", "image_encoder.patch_1."),

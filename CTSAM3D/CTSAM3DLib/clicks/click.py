@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import ClickError
 from CTSAM3DLib.imaging.geometry import Geometry
 
@@ -132,7 +132,7 @@ def write_markups(path: str | os.PathLike[str], clicks: Sequence[Click], labels:
         for number, (click, label) in enumerate(zip(clicks, labels, strict=True), start=1)
     ]
     markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(json.dumps({"@schema": _MARKUPS_SCHEMA, "markups": [markup]}, indent=2), encoding="utf-8")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.simulation import next_click, simulate
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.imaging.volume import Volume
@@ -116,7 +116,7 @@ def _write_segmentation(done: list[Clicked], path: Path) -> None:
 
 def _write_csv(done: list[Clicked], path: Path) -> None:
     """One line for each click: how many so far, the Dice after it, and its seconds."""
-    with writing_whole(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("structure", "clicks", "dice", "seconds"))
         for one in done:

@@ -1,6 +1,6 @@
-"""A network's execution on CUDA as recorded graphs: one launch in place of the hundreds that a small network needs.
+"""CUDA graphs: one launch in place of the hundreds of kernel launches of a small network.
 
-A graph holds for one shape of inputs; it is recorded when that shape first occurs and replayed from then on.
+A graph is valid for one shape of inputs; it is captured when the shape first occurs and replayed from then on.
 """
 
 from __future__ import annotations
@@ -13,42 +13,42 @@ from torch import Tensor
 from CTSAM3DLib.model.network import CTSAM3D
 
 WARM_UPS = 3
-"""Runs before the recording, in which libraries choose their kernels."""
+"""Runs before the capture, in which libraries choose their kernels."""
 
 Work = Callable[[Sequence[Tensor]], list[Tensor]]
 
 
 class Recording:
-    """Some work on inputs of one shape, recorded. Must be made and called under the same autocast."""
+    """A captured graph for inputs of one shape. Must be made and called under the same autocast."""
 
     def __init__(self, work: Work, inputs: Sequence[Tensor]) -> None:
         self._inputs = [tensor.clone() for tensor in inputs]
-        beside = torch.cuda.Stream()
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
+        side_stream = torch.cuda.Stream()
+        side_stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side_stream):
             for _ in range(WARM_UPS):
                 work(self._inputs)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(side_stream)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._outputs = work(self._inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """The outputs for other inputs of the same shape, in memory of their own."""
-        for mine, given in zip(self._inputs, inputs, strict=True):
-            mine.copy_(given)
+        """The outputs for inputs of the same shape, copied out of the graph's memory."""
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
         self._graph.replay()
         return [tensor.clone() for tensor in self._outputs]
 
 
 class FastOnCuda:
-    """A network whose encoding and decoding are recorded; proposals, which are rarer, are not."""
+    """An `Execution` that encodes and decodes by CUDA graphs; the rarer cross-patch prompts run plainly."""
 
     def __init__(self, network: CTSAM3D, record: Callable[[Work, Sequence[Tensor]], Work] = Recording) -> None:
         self._network = network
         self._record = record
         self._recordings: dict[Hashable, Work] = {}
-        self.propose = network.propose
+        self.predict_prompts = network.predict_prompts
 
     def encode(self, image: Tensor) -> list[Tensor]:
         """As `CTSAM3D.encode`."""

@@ -1,9 +1,9 @@
-"""The network on a device: one thread, an execution that was tried, batches that shrink when memory runs out.
+"""The engine: one trained model on a device, executed by one thread.
 
-How the network is executed, and how far that may differ from plain execution, is said in `policy.py`. One
-thread does all the work, because convolution plans are kept per thread and a device is not shared fairly by two.
-Arrays that go in and come out are numpy, (z, y, x); what `encode` returns stays on the device and is only handed back
-to `decode`.
+`policy.py` states how the network is executed and how far the result may differ from plain execution. One thread does
+all the work, because convolution plans are cached per thread and two threads would not share a device fairly. Batches
+shrink when memory runs out. Inputs and outputs are numpy arrays (z, y, x); only the features that `encode` returns for
+`decode` stay on the device.
 """
 
 from __future__ import annotations
@@ -32,23 +32,30 @@ logger = logging.getLogger(__name__)
 
 Features = list[torch.Tensor]
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 GPU_BATCH = 8
-WARM_BATCHES = 4
-"""Growth asks for up to so many patches at once."""
+"""Patches in a batch on CUDA."""
+WARM_UP_BATCHES = 4
+"""Largest batch that is warmed up at the start; growth decodes up to as many patches at once."""
 PLAIN_VARIABLE = "CTSAM3D_PLAIN"
-"""Environment variable; set to 1, every engine executes its network plainly."""
+"""Environment variable; 1 makes every engine execute its network plainly."""
 PREFETCH_DELAY_S = 0.3
-"""Seconds without a request before a prefetch starts; until then an answer is laid out and shown."""
+"""Seconds without a request before a prefetch starts; until then the mask of the last request is made and shown."""
 
 
 class Engine:
-    """Encodes, decodes and proposes with one trained model.
+    """Encodes patches, decodes prompts and predicts cross-patch prompts with one trained model.
 
-    `device` is "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one. `plain` asks for plain execution, as
-    the environment variable CTSAM3D_PLAIN=1 does. Raises ModelError for a device that is not there and
-    MemoryForecastError where the model would not fit.
+    Args:
+        model: the trained model.
+        device: "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one.
+        plain: execute the network plainly, as the environment variable CTSAM3D_PLAIN=1 does.
+
+    Raises:
+        ModelError: the device does not exist.
+        MemoryForecastError: the model would not fit into memory.
+
     """
 
     def __init__(self, model: TrainedModel, device: str | None = None, plain: bool = False) -> None:
@@ -57,15 +64,15 @@ class Engine:
         self._layout = torch.contiguous_format if self._plain else torch.channels_last_3d
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ctsam3d-engine")
         self._order = threading.Lock()
-        self._asked = threading.Event()  # since something was expected
+        self._requested = threading.Event()  # set by the first request after a prefetch was submitted
         self._run(lambda: self._start(device))
-        # In the background, while the CT is read.
+        # Runs while the caller reads the CT.
         self._thread.submit(self._warm_up)
         self.prefetch(lambda: np.zeros((3, 64, 64, 64), np.float32))
 
     @property
     def device(self) -> str:
-        """Where the network is now; an out-of-memory error can have moved it to the CPU."""
+        """The device of the network now; an out-of-memory error can have moved it to the CPU."""
         return str(self._device)
 
     @property
@@ -75,57 +82,78 @@ class Engine:
 
     @property
     def execution(self) -> str:
-        """How answers are made, for whoever has to tell them apart: `cpu float32 fast`, `cuda bfloat16 plain`, ..."""
+        """Device, precision and kind of execution, as results record it: `cpu float32 fast`, `cuda bfloat16 plain`."""
         kind = "plain" if self._network is self.model.network else "fast"
         return f"{self._device.type} {self.precision} {kind}"
 
     def encode(self, patch: NDArray[np.int16]) -> Features:
-        """HU of one patch to its levels; always one alone, so that a cached answer equals a fresh one to the bit."""
+        """Encode one patch (64, 64, 64), HU, to the encoder's levels.
+
+        One patch at a time, so that cached features equal recomputed ones to the bit.
+        """
         return self._run(lambda: self._in_batches(self._encode, [patch])[0])
 
     def decode(
         self, features: Sequence[Features], prompts: Sequence[NDArray[np.float32]]
     ) -> list[tuple[NDArray[np.uint8], float]]:
-        """A (probability, quality) for each patch's features and prompts (3, 64, 64, 64).
+        """Decode patches with prompts.
 
-        Probabilities are rounded to 0..255 here, so that a mask does not depend on where it is kept or sent; quality
-        is the network's own estimate of the Dice of its mask.
+        Args:
+            features: levels of each patch, as `encode` returns them.
+            prompts: [previous mask, positive clicks, negative clicks] of each patch, float32 0..1, (3, 64, 64, 64).
+
+        Returns:
+            For each patch its probabilities, uint8 0..255 (64, 64, 64), and its quality, the network's estimate of the
+            Dice of the mask, 0..1. Probabilities are rounded here, so that masks are the same wherever they are made.
+
         """
         return self._run(lambda: self._in_batches(self._decode, list(zip(features, prompts, strict=True))))
 
-    def propose(
+    def predict_prompts(
         self,
         patches: Sequence[NDArray[np.int16]],
         masks: Sequence[NDArray[np.uint8]],
         neighbours: Sequence[NDArray[np.int16]],
     ) -> list[NDArray[np.float32]]:
-        """A heat map in each neighbour (HU) of where the structure masked (0..255) in its patch (HU) goes on."""
-        return self._run(lambda: self._in_batches(self._propose, list(zip(patches, masks, neighbours, strict=True))))
+        """Predict cross-patch prompts.
+
+        Args:
+            patches: segmented patches, HU (64, 64, 64).
+            masks: their probabilities, uint8 0..255 (64, 64, 64).
+            neighbours: the neighbouring patches, HU (64, 64, 64).
+
+        Returns:
+            For each neighbour a heat map, float32 (64, 64, 64), of where the masked structure continues in it.
+
+        """
+        return self._run(
+            lambda: self._in_batches(self._predict_prompts, list(zip(patches, masks, neighbours, strict=True)))
+        )
 
     def prefetch(self, prompts: Callable[[], NDArray[np.float32]]) -> None:
-        """Prefetch for prompts (3, 64, 64, 64) that differ from the current ones by about one click; returns at once.
+        """Prefetch for prompts (3, 64, 64, 64) that differ from the current ones by about one click. Non-blocking.
 
-        The work starts when nothing has been asked for `PREFETCH_DELAY_S`, and ends at the next request or prefetch. It
-        changes no answer.
+        The work starts after `PREFETCH_DELAY_S` without a request and ends at the next request or prefetch. It changes
+        no result.
         """
         if isinstance(self._network, Prefetching) and self._network.supports_prefetch:
             with self._order:
-                self._asked.set()
-                self._asked = threading.Event()
-                self._thread.submit(self._prefetch, self._network, prompts, self._asked)
+                self._requested.set()
+                self._requested = threading.Event()
+                self._thread.submit(self._prefetch, self._network, prompts, self._requested)
 
     def close(self) -> None:
         """End the thread; the engine cannot be used afterwards."""
-        self._asked.set()
+        self._requested.set()
         self._thread.shutdown()
 
-    def _run(self, work: Callable[[], Answer]) -> Answer:
+    def _run(self, work: Callable[[], Output]) -> Output:
         with self._order:
-            self._asked.set()
-            answer = self._thread.submit(work)
-        return answer.result()
+            self._requested.set()
+            future = self._thread.submit(work)
+        return future.result()
 
-    # What follows runs on the engine's own thread.
+    # The methods below run on the engine's own thread.
 
     def _start(self, device: str | None) -> None:
         self._device = _chosen_device(device)
@@ -145,7 +173,7 @@ class Engine:
             )
 
     def _move_to(self, device: torch.device) -> None:
-        """Execute the network on a device, and faster than plainly where that gives the same mask there."""
+        """Choose the execution on a device: the fast one where it passes the check against plain execution."""
         self._device = device
         network = self.model.network.to(device)
         self._network: Execution = network.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -164,49 +192,49 @@ class Engine:
             self._network, self._precision = network, torch.float32
 
     def _trial(self, batch: int = 1) -> NDArray[np.uint8]:
-        """Probabilities (0..255) of a made-up patch, decoded in a batch of so many alike."""
+        """Probabilities (64, 64, 64), 0..255, of a random patch, decoded in a batch of equal patches."""
         rng = np.random.default_rng(0)
         patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
         prompts = rng.random((3, 64, 64, 64), np.float32)
-        prompts[:, :32] = 0  # much of a real patch has no prompts
+        prompts[:, :32] = 0  # in much of a real patch the prompt maps are 0
         (features,) = self._in_batches(self._encode, [patch])
         return self._in_batches(self._decode, [(features, prompts)] * batch)[0][0]
 
     def _warm_up(self) -> None:
-        """Record the other batches that growth asks of a GPU."""
+        """Capture CUDA graphs for the larger batches of growth."""
         if isinstance(self._network, FastOnCuda):
-            for batch in range(2, WARM_BATCHES + 1):
+            for batch in range(2, WARM_UP_BATCHES + 1):
                 self._trial(batch)
 
     def _prefetch(
-        self, network: Prefetching, prompts: Callable[[], NDArray[np.float32]], asked: threading.Event
+        self, network: Prefetching, prompts: Callable[[], NDArray[np.float32]], requested: threading.Event
     ) -> None:
-        if not asked.wait(PREFETCH_DELAY_S):
-            expected = torch.from_numpy(prompts())[None]
-            self._on_device(lambda: network.prefetch(expected, asked.is_set))
+        if not requested.wait(PREFETCH_DELAY_S):
+            expected = torch.from_numpy(prompts())[None]  # (1, 3, 64, 64, 64)
+            self._on_device(lambda: network.prefetch(expected, requested.is_set))
 
-    def _on_device(self, work: Callable[[], Answer]) -> Answer:
+    def _on_device(self, work: Callable[[], Output]) -> Output:
         with (
             torch.inference_mode(),
-            # Weights cast to bfloat16 are not cached: a recorded graph would go on reading what the cache has freed.
+            # No cache of weights cast to bfloat16: a captured graph would read memory that the cache has freed.
             torch.autocast(
                 self._device.type, torch.bfloat16, enabled=self._precision == torch.bfloat16, cache_enabled=False
             ),
         ):
             return work()
 
-    def _in_batches(self, work: Callable[[list[Item]], list[Answer]], items: list[Item]) -> list[Answer]:
-        """Work in batches; halve them, and at last leave the GPU, when memory runs out."""
-        answers: list[Answer] = []
-        while len(answers) < len(items):
-            batch = items[len(answers) : len(answers) + self._batch]
+    def _in_batches(self, work: Callable[[list[Item]], list[Output]], items: list[Item]) -> list[Output]:
+        """Process items in batches. When memory runs out, halve the batch, and at last move to the CPU."""
+        outputs: list[Output] = []
+        while len(outputs) < len(items):
+            batch = items[len(outputs) : len(outputs) + self._batch]
             try:
-                answers += self._on_device(partial(work, batch))
+                outputs += self._on_device(partial(work, batch))
             except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 if not _is_out_of_memory(error):
                     raise
                 self._use_less_memory(error)
-        return answers
+        return outputs
 
     def _use_less_memory(self, error: BaseException) -> None:
         if self._device.type == "cuda":
@@ -232,25 +260,25 @@ class Engine:
 
     def _decode(self, batch: list[tuple[Features, NDArray[np.float32]]]) -> list[tuple[NDArray[np.uint8], float]]:
         by_level = zip(*(features for features, _ in batch), strict=True)
-        levels = [_together([level.to(self._device) for level in same]) for same in by_level]
-        prompts = _together([torch.from_numpy(prompts)[None] for _, prompts in batch]).to(self._device)
-        if self._device.type == "cuda":  # the CPU's fast decoder reads them map by map
+        levels = [_batched([level.to(self._device) for level in same]) for same in by_level]
+        prompts = _batched([torch.from_numpy(prompts)[None] for _, prompts in batch]).to(self._device)
+        if self._device.type == "cuda":  # the fast decoder on a CPU reads prompts map by map
             prompts = prompts.contiguous(memory_format=self._layout)
         probability, quality = self._network.decode(levels, prompts)
         rounded = probability[:, 0].float().mul(255).round_().to(torch.uint8).cpu().numpy()
         return list(zip(rounded, quality.float().clamp(0, 1).tolist(), strict=True))
 
-    def _propose(
+    def _predict_prompts(
         self, batch: list[tuple[NDArray[np.int16], NDArray[np.uint8], NDArray[np.int16]]]
     ) -> list[NDArray[np.float32]]:
         patches, masks, neighbours = zip(*batch, strict=True)
         mask = torch.from_numpy(np.stack(masks)[:, None]).to(self._device, torch.float32) / 255
-        heat_maps = self._network.propose(self._images(patches), mask, self._images(neighbours))
+        heat_maps = self._network.predict_prompts(self._images(patches), mask, self._images(neighbours))
         return list(heat_maps[:, 0].float().cpu().numpy())
 
 
-def _together(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A batch; that of a single tensor is the tensor itself, for a copy would take a hundredth of a small decode."""
+def _batched(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tensors (1, ...) as a batch; a single tensor is not copied, which would take a hundredth of a small decode."""
     return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
@@ -275,5 +303,5 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Torch raises a plain RuntimeError when the CPU's allocator fails."""
+    """Whether memory ran out; PyTorch raises a plain RuntimeError when the CPU's allocator fails."""
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or "not enough memory" in str(error)

@@ -1,1 +1,1 @@
-"""Volumes in Hounsfield units and where their voxels lie: geometry, files, DICOM, resampling."""
+"""CT volumes: voxels in Hounsfield units with their geometry, image files, DICOM, resampling."""

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.errors import OutputError, VolumeError
 
 MAX_UNPACKED = 16 * 2**30
@@ -51,7 +51,7 @@ def unpack(archive: Path, folder: Path) -> list[Path]:
     except (NotImplementedError, RuntimeError) as error:  # an unknown compression, a password
         raise VolumeError(f"{archive.name} cannot be unpacked ({error}); give its files instead.") from error
     except OSError as error:
-        raise OutputError(f"{archive.name} cannot be unpacked: {why_not(error)}.") from error
+        raise OutputError(f"{archive.name} cannot be unpacked: {describe_os_error(error)}.") from error
 
 
 def safe_path(folder: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
-"""Headers that name the files of their voxels, as those of MetaImage and NRRD can: a way out for files of others.
+"""Security check of detached headers: MetaImage and NRRD headers that name the files of their voxels.
 
-Such a header could name any file of the account that reads it. What is understood here is narrower than what ITK
-understands, so that no text names one file here and another one there.
+A malicious header could name any file that the reading account can open, and the contents would leave as an image. The
+syntax accepted here is narrower than ITK's, so that no text names one file here and another one in ITK.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LIST = re.compile(r"LIST(\s+\d+)?")
 
 
 def check_names_nothing_elsewhere(path: Path, image_io: str) -> None:
-    """Raise VolumeError where the header names a file that does not lie in its own folder, or in one below.
+    """Raise VolumeError where the header names a file outside its own folder and the folders below.
 
-    `image_io` is ITK's name of the reader of this file. The error does not tell whether a file elsewhere is there.
+    `image_io` is ITK's name of the file's reader. The error does not reveal whether a file elsewhere exists.
     """
     read_names = {"MetaImageIO": _named_by_meta_image, "NrrdImageIO": _named_by_nrrd}.get(image_io)
     if read_names is None:
@@ -43,7 +43,7 @@ def check_names_nothing_elsewhere(path: Path, image_io: str) -> None:
 
 
 def _named_by_meta_image(lines: list[str]) -> list[str] | None:
-    """What `ElementDataFile`, the header's last field, names; None where a line up to it is no plain field."""
+    """The files in `ElementDataFile`, the header's last field; None where a line before it is no plain field."""
     for number, line in enumerate(lines):
         if not line.strip(" \t"):
             continue
@@ -59,7 +59,7 @@ def _named_by_meta_image(lines: list[str]) -> list[str] | None:
 
 
 def _named_by_nrrd(lines: list[str]) -> list[str] | None:
-    """What the field `data file` names; nothing where the voxels follow the empty line that ends the header."""
+    """The files in the field `data file`; none where the voxels follow the empty line that ends the header."""
     names: list[str] | None = []
     for number, line in enumerate(lines):
         if not line:
@@ -83,7 +83,7 @@ def _named(value: str, following: list[str]) -> list[str] | None:
 
 
 def _lies_in(folder: Path, name: str) -> bool:
-    """Whether this is a file in the folder or below; `-` would be the standard input, and `%` begins a pattern."""
+    """Whether `name` is a file in the folder or below; `-` would be standard input, and `%` begins a pattern."""
     if (
         name in ("", "-")
         or name.startswith(("/", "~"))

@@ -1,4 +1,4 @@
-"""Where the voxels of a volume lie in the patient, in LPS millimetres."""
+"""The geometry of a voxel grid: its place in the patient, in LPS millimetres (x to the left, y to the back, z up)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Geometry:
 
     `shape` is z, y, x. `origin` and `spacing` are x, y, z in mm. `direction` is a row-major 3x3 matrix whose columns
     are the unit vectors of the i, j, k axes; it may be flipped, and sheared as after a gantry tilt.
-    Raises VolumeError where these numbers do not make a grid.
+    Raises VolumeError where the numbers make no valid grid.
     """
 
     shape: tuple[int, int, int]

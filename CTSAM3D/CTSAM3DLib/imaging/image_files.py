@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
 from CTSAM3DLib.imaging import archive, nifti, nrrd_bzip2
 from CTSAM3DLib.imaging.detached_header import check_names_nothing_elsewhere
@@ -85,7 +85,7 @@ def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> N
     if not path.name.lower().endswith(WRITABLE):
         raise OutputError(f"{path.name} has an unknown ending; choose one of {', '.join(WRITABLE)}.")
     is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
-    with writing_whole(path) as temporary, _quiet():
+    with atomic_write(path) as temporary, _quiet():
         try:
             if is_nifti and _is_sheared(geometry):
                 nifti.write_sheared(array, geometry, temporary)

@@ -1,4 +1,4 @@
-"""Images sampled at the voxels of another grid: linear interpolation, and averaging where voxels become larger."""
+"""Resampling to another grid: linear interpolation, after averaging where voxels become larger."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from CTSAM3DLib.imaging.geometry import Geometry
 
 PAPER_SPACING = 1.5
-"""Voxel of the paper's network, mm."""
+"""mm. Voxel size of the paper's network (Implementation Details)."""
 AIR_HU = -1024
-"""HU of what lies outside a CT."""
+"""HU. Value of voxels outside a CT."""
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
-    """The image with its voxels averaged as far as they fit into voxels of `spacing` mm, so that noise does not alias.
+    """The image averaged over groups of voxels that fit into voxels of `spacing` mm, so that noise does not alias.
 
-    At the paper's spacing it stays as it is, because the published code interpolates and no more.
+    At the paper's spacing the image is returned as it is, because the published code only interpolates.
     """
     factors = shrink_factors(image.GetSpacing(), spacing)
     if max(factors) == 1:
@@ -30,14 +30,14 @@ def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
 
 
 def shrink_factors(own: Sequence[float], spacing: float) -> list[int]:
-    """How many voxels of `own` mm, on each axis, are averaged for voxels of `spacing` mm."""
+    """Number of voxels of `own` mm, along each axis, that are averaged into voxels of `spacing` mm."""
     if spacing <= PAPER_SPACING:
         return [1] * len(own)
     return [max(1, int(spacing / step + 1e-6)) for step in own]
 
 
 def interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[np.float32]:
-    """Return the image interpolated linearly at the voxel centres (z, y, x) of `target`."""
+    """Interpolate linearly at the voxel centres of `target`: float32 (z, y, x), `outside` beyond the image."""
     resampled = sitk.Resample(
         image,
         target.shape[::-1],

@@ -17,12 +17,18 @@ from CTSAM3DLib.imaging.geometry import Geometry
 __all__ = ["Geometry", "Volume"]
 
 _MIN_CONTRAST_HU = 100
-_GREATEST_HU = 32767
+_MAX_HU = 32767
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels (z, y, x) of integers or floats, and where they lie. Two volumes are equal if their hashes are.
+    """Voxels (z, y, x), integers or floats, with their geometry. Equal content has equal `content_hash`.
+
+    Attributes:
+        array: voxels (z, y, x); of a CT in HU, of a mask 0 or 1.
+        geometry: the voxel grid in LPS mm.
+        name: shown to the user; `read` takes it from the file name.
+        notes: sentences on what was left out of the files, such as copies of slices.
 
     Raises VolumeError where the array does not fit the geometry.
     """
@@ -31,7 +37,6 @@ class Volume:
     geometry: Geometry
     name: str = ""
     notes: tuple[str, ...] = ()
-    """Sentences on what was left out of the files, such as copies of slices."""
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -67,21 +72,21 @@ class Volume:
         return cls(found.array, found.geometry, name, found.notes)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write a .nii.gz, .nii, .nrrd or .mha file, whole or not at all. Raises OutputError."""
+        """Write a .nii.gz, .nii, .nrrd or .mha file atomically. Raises OutputError."""
         from CTSAM3DLib.imaging.image_files import write_image  # as in `read`
 
         write_image(self.array, self.geometry, Path(path))
 
     @cached_property
     def content_hash(self) -> str:
-        """The sha256 of geometry and voxels, in hex."""
+        """SHA-256 of geometry and voxels, hexadecimal."""
         digest = hashlib.sha256(repr((self.geometry, self.array.dtype.str)).encode())
         for plane in self.array:
             digest.update(np.ascontiguousarray(plane).data)
         return digest.hexdigest()
 
     def check_ct(self) -> None:
-        """Raise VolumeError unless this can be a CT in Hounsfield units."""
+        """Raise VolumeError unless the voxels can be a CT in Hounsfield units."""
         if min(self.array.shape) < 2:
             size = "x".join(str(n) for n in self.array.shape[::-1])
             raise VolumeError(f"The image has only one slice (size {size}); give a CT of several slices.")
@@ -93,5 +98,5 @@ class Volume:
             raise VolumeError(f"The image is nearly constant ({values}); give a CT in Hounsfield units.")
         if low >= 0:
             raise VolumeError(f"The image has no value below 0 ({values}); give a CT in Hounsfield units.")
-        if high > _GREATEST_HU or low < -_GREATEST_HU - 1:
+        if high > _MAX_HU or low < -_MAX_HU - 1:
             raise VolumeError(f"The image's values are beyond any CT ({values}); give a CT in Hounsfield units.")

@@ -1,4 +1,4 @@
-"""Sizes of the networks: the paper's, and a thinner one of the same classes for computers without a GPU."""
+"""Sizes of the networks: the paper's, and the smaller bundled one for computers without a GPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from CTSAM3DLib.errors import ModelError
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Every size of the network; the patch itself is always 64³ voxels."""
+    """Every size of a network, in channels; patches are always 64³ voxels. Saved with the weights."""
 
     name: str
     encoder: Literal["rest", "unet"]
-    """The image encoder: ResT, or the convolutional one of the paper's Table 4 (`unet_encoder.py`)."""
+    """The image encoder: ResT (`encoder.py`), or the U-Net's of the paper's Table 4 (`ablations/unet_encoder.py`)."""
     prompting: Literal["psap", "rff"]
-    """How prompts reach the mask: PSAP, or SAM's tokens of random Fourier features, as in Table 4 (`rff.py`)."""
+    """PSAP (`decoder.py`), or SAM's tokens of random Fourier features, as in Table 4 (`ablations/rff_decoder.py`)."""
     stem_width: int
     encoder_widths: tuple[int, int, int, int]
     encoder_blocks: tuple[int, int, int, int]
     encoder_heads: tuple[int, int, int, int]
     key_reductions: tuple[int, int, int, int]
-    """Stride by which the keys and values of each stage are thinned out before the attention."""
+    """Stride of the convolution that reduces keys and values before the attention, for each stage."""
     level_widths: tuple[int, int, int, int]
     """Channels handed to the decoder at 16³, 8³, 4³ and 2³."""
     upscaled_widths: tuple[int, int, int, int, int]
@@ -31,20 +31,20 @@ class NetworkConfig:
     prompt_widths: tuple[int, int, int, int, int]
     """Hidden channels of the prompt convolutions at 2³, 4³, 8³, 16³ and 32³."""
     prompt_resize: Literal["trilinear", "pooled"]
-    """How the prompt maps reach the coarser grids. The published network interpolates them, by which a click falls
+    """How the prompt maps are resized to coarser grids. The published network interpolates them, which loses a click
     between the samples of the coarsest grids; pooling keeps it on every grid."""
     fine_width: int
-    """Channels handed to the decoder at 32³; 0 in the published network, whose decoder sees the image at 16³ and
-    coarser only. Above 0 the prompts are also joined by what the CT says of them (`guidance.py`)."""
+    """Channels handed to the decoder at 32³; 0 in the published network, whose decoder gets image features at 16³ and
+    coarser only. Above 0 the decoder also gets guidance maps (`small/guidance.py`)."""
     semantic_width: int
-    """Length of the vectors that tell structures apart before any click (`semantics.py`); 0 in the published network.
-    They speak through the guidance, so they ask for a `fine_width` and for `psap`."""
+    """Length of the voxel embedding (`small/embedding.py`); 0 in the published network. The embedding reaches the
+    decoder as guidance maps, so it needs a `fine_width` and `psap`."""
     semantic_filters: tuple[int, ...]
-    """Channels of the U-Net that makes these vectors, at 32³, 16³, ..."""
+    """Channels of the embedding's U-Net at 32³, 16³, ..."""
     quality_width: int
     cross_patch_widths: tuple[int, int, int, int, int]
     semantic_places: bool = False
-    """Whether that U-Net also says which one of its kind a voxel belongs to, and where structures end."""
+    """Whether the embedding's U-Net also predicts instance places and borders."""
 
     def __post_init__(self) -> None:
         if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
@@ -52,7 +52,7 @@ class NetworkConfig:
 
     @property
     def block_widths(self) -> tuple[int, ...]:
-        """Channels of the decoder's blocks at 2³, 4³, 8³, 16³ and 32³: upscaled ones and those handed over there."""
+        """Channels of the decoder's blocks at 2³, 4³, 8³, 16³ and 32³: upscaled channels and those of the skip."""
         *skips, deepest = self.level_widths
         joined = zip(self.upscaled_widths[:4], (*reversed(skips), self.fine_width), strict=True)
         return deepest, *(upscaled + skip for upscaled, skip in joined)
@@ -63,7 +63,7 @@ class NetworkConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkConfig:
-        """The inverse of `to_dict`; what has a default may be missing.
+        """The inverse of `to_dict`; sizes with a default may be missing.
 
         Raises ModelError for missing or unknown sizes.
         """

@@ -1,7 +1,7 @@
-"""The cross-patch prompt network (paper, "Cross-Patch Prompt for Large Anatomy").
+"""The cross-patch prompt network (paper, "Cross-Patch Prompt for Large Anatomy", CPP, Fig. 2D).
 
-Shown a clicked patch, its mask and a neighbouring patch, it says where in the neighbour the same structure goes on:
-a heat map that peaks at the centroid of the structure there and is flat where the structure is absent.
+From a segmented patch, its mask and a neighbouring patch a residual U-Net predicts a prompt for the neighbour: a heat
+map that peaks at the centroid of the same structure there, and is flat where the structure is absent.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from CTSAM3DLib.model.unet import named, residual_unet
 
 
 class CrossPatchNetwork(nn.Module):
-    """[patch, its mask, neighbour], each (batch, 1, 64, 64, 64), become a heat map in the neighbour."""
+    """CPP: patch, its mask and neighbour, each (b, 1, 64, 64, 64), become a heat map (b, 1, 64, 64, 64)."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.unet = named(model=residual_unet(3, 1, config.cross_patch_widths))
 
     def forward(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
-        """The mask is thresholded at 0.5 first, as in training."""
-        heat_map: Tensor = self.unet(torch.cat([image, (mask > 0.5).to(image.dtype), neighbour], dim=1))
+        """The heat map in the neighbour; the mask, 0..1, is thresholded at 0.5 first, as in training."""
+        stacked = torch.cat([image, (mask > 0.5).to(image.dtype), neighbour], dim=1)  # (b, 3, 64, 64, 64)
+        heat_map: Tensor = self.unet(stacked)
         return heat_map

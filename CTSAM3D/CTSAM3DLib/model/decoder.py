@@ -1,7 +1,7 @@
 """The prompt decoder: progressively and spatially aligned prompts (paper, "PSAP", Fig. 2C).
 
-From the coarsest grid to the finest, features meet the prompt maps, resized to their grid, in a SPADE block
-(`spade.py`), are upscaled, and are joined by the image features of the next grid.
+At each grid from 2³ to 32³ a SPADE block (`spade.py`) modulates the features by the prompt maps, resized to that grid.
+The features are then upscaled and, up to 16³, joined by the image encoder's level of the finer grid.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.layers import Conv, Upscale, quality_head, stacked
+from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, quality_head
 from CTSAM3DLib.model.spade import PROMPT_MAPS, SpadeBlock
 
 MASK_CHANNELS = 2
@@ -18,7 +18,7 @@ MASK_CHANNELS = 2
 
 
 class PromptDecoder(nn.Module):
-    """Levels at 16³, 8³, 4³, 2³ and prompts (b, 3, 64, 64, 64) become mask logits and an estimate of quality."""
+    """PSAP: the encoder's levels at 16³, 8³, 4³, 2³ and the prompt maps become mask logits and a quality estimate."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -33,13 +33,16 @@ class PromptDecoder(nn.Module):
         self.quality_head = quality_head(width, config.quality_width)
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask logits (b, 1, 64, 64, 64) and quality (b,)."""
+        """Decode levels (b, c_i, n, n, n), from 16³ to 2³, with prompt maps (b, 3, 64, 64, 64).
+
+        Returns mask logits (b, 1, 64, 64, 64) and quality, the estimated Dice of the mask, (b,).
+        """
         *skips, x = levels  # x: (b, c, 2, 2, 2)
-        x = x.float()  # features made in bfloat16 on a GPU may have to be decoded on the CPU
+        x = x.float()  # features encoded in bfloat16 on a GPU may have to be decoded on the CPU
         for block, upscale, maps in zip(self.blocks, self.upscales, resized(prompts), strict=True):
-            x = upscale(block(x, maps))  # twice as fine: 4³, 8³, 16³, 32³, 64³
-            if skips:
-                x = stacked(x, skips.pop())
+            x = upscale(block(x, maps))  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³, 64³
+            if skips:  # at 4³, 8³ and 16³
+                x = concatenated(x, skips.pop())  # (b, c + level, 2n, 2n, 2n)
         return self.mask_head(x)[:, :1], self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
 
 

@@ -1,7 +1,7 @@
 """The image encoder: ResT v2 in three dimensions (paper, "CT-SAM3D Architecture").
 
-A stem halves the patch twice; three further stages halve it once each. Every stage is a few transformer blocks whose
-keys and values are thinned out by a strided depthwise convolution, which keeps attention over 16³ tokens cheap.
+A stem halves the grid twice; three further stages halve it once each. Every stage is a few transformer blocks whose
+keys and values are reduced by a strided depthwise convolution, which keeps attention over 16³ tokens cheap.
 Images and features are (batch, channel, z, y, x); tokens are (batch, z*y*x, channel).
 """
 
@@ -27,7 +27,7 @@ def grid_from(tokens: Tensor, side: int) -> Tensor:
 
 
 class PositionGate(nn.Module):
-    """x · sigmoid(depthwise convolution of x): lets a token know where it lies by its neighbours."""
+    """Position encoding of ResT: x · sigmoid(depthwise convolution of x), (b, width, n, n, n)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class PositionGate(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Halves the grid by `project`, gates it by position, and returns layer-normed tokens."""
+    """Patch embedding: `project` halves the grid, the position gate follows, and layer norm makes tokens."""
 
     def __init__(self, project: nn.Module, width: int) -> None:
         super().__init__()
@@ -47,11 +47,11 @@ class Embedding(nn.Module):
         self.norm = nn.LayerNorm(width, eps=LAYER_NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(tokens_from(self.gate(self.project(x))))
+        return self.norm(tokens_from(self.gate(self.project(x))))  # (b, n³, width)
 
 
 def stem(stem_width: int, width: int) -> nn.Sequential:
-    """64³ to 16³: two strided convolutions and a pointwise one."""
+    """The stem, (b, 1, 64, 64, 64) to (b, width, 16, 16, 16): two strided convolutions and a pointwise one."""
     return nn.Sequential(
         nn.Conv3d(1, stem_width, 3, stride=2, padding=1, bias=False),
         nn.BatchNorm3d(stem_width),
@@ -64,7 +64,7 @@ def stem(stem_width: int, width: int) -> nn.Sequential:
 
 
 class Attention(nn.Module):
-    """Multi-head attention with thinned keys and values, and the enlarged values added to its output."""
+    """Multi-head attention over reduced keys and values; as in ResT v2, upsampled values are added to its output."""
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -79,18 +79,18 @@ class Attention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x: Tensor, side: int) -> Tensor:
-        source = x
+        source = x  # (b, n³, width)
         if self.reduce is not None:
-            source = self.reduce_norm(tokens_from(self.reduce(grid_from(x, side))))
-        key, value = self.key_value(source).chunk(2, dim=-1)
+            source = self.reduce_norm(tokens_from(self.reduce(grid_from(x, side))))  # (b, m³, width)
+        key, value = self.key_value(source).chunk(2, dim=-1)  # each (b, m³, width)
         attended = F.scaled_dot_product_attention(self._split(self.query(x)), self._split(key), self._split(value))
-        attended = attended.transpose(1, 2).flatten(2)
+        attended = attended.transpose(1, 2).flatten(2)  # (b, n³, width)
 
         reduced_side = round(source.shape[1] ** (1 / 3))
-        enlarged = grid_from(value, reduced_side)
+        upsampled = grid_from(value, reduced_side)  # (b, width, m, m, m)
         if reduced_side != side:
-            enlarged = F.interpolate(enlarged, size=(side, side, side), mode="trilinear", align_corners=False)
-        return self.project(attended + self.value_norm(tokens_from(enlarged)))
+            upsampled = F.interpolate(upsampled, size=(side, side, side), mode="trilinear", align_corners=False)
+        return self.project(attended + self.value_norm(tokens_from(upsampled)))
 
     def _split(self, tokens: Tensor) -> Tensor:
         """(batch, n, width) to (batch, heads, n, width / heads)."""
@@ -98,7 +98,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block with an MLP of ratio 4."""
+    """A pre-norm transformer block with an MLP of ratio 4, on tokens (b, side³, width)."""
 
     def __init__(self, width: int, heads: int, reduction: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """One resolution: embed, attend, and offer a level to the decoder."""
+    """One resolution: patch embedding, transformer blocks, and a pointwise convolution to the decoder's level."""
 
     def __init__(self, embed: Embedding, blocks: list[Block], width: int, level_width: int) -> None:
         super().__init__()
@@ -122,16 +122,16 @@ class Stage(nn.Module):
         self.to_level = nn.Conv3d(width, level_width, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = self.embed(x)
+        tokens = self.embed(x)  # (b, side³, width)
         side = round(tokens.shape[1] ** (1 / 3))
         for block in self.blocks:
             tokens = block(tokens, side)
-        features = grid_from(tokens, side)
-        return features, self.to_level(features)
+        features = grid_from(tokens, side)  # (b, width, side, side, side)
+        return features, self.to_level(features)  # level: (b, level_width, side, side, side)
 
 
 def fine_level(width: int) -> nn.Sequential:
-    """64³ to 32³: borders that the coarser levels have lost."""
+    """The bundled network's level at 32³, (b, 1, 64, 64, 64) to (b, width, 32, 32, 32); coarser levels blur borders."""
     return nn.Sequential(
         nn.Conv3d(1, width, 3, stride=2, padding=1),
         nn.LeakyReLU(0.2),
@@ -142,7 +142,7 @@ def fine_level(width: int) -> nn.Sequential:
 
 
 class ImageEncoder(nn.Module):
-    """A patch (batch, 1, 64, 64, 64) scaled to [0, 1] becomes four levels, at 16³, 8³, 4³ and 2³.
+    """ResT v2: a patch (b, 1, 64, 64, 64), 0..1, becomes four levels (b, level_widths[i], n, n, n), n = 16, 8, 4, 2.
 
     With a `fine_width` the patch itself and a level at 32³ come before them.
     """

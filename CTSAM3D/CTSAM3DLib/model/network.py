@@ -1,4 +1,4 @@
-"""CT-SAM3D in one class: encode a patch once, decode it at every click, propose where a structure goes on."""
+"""CT-SAM3D in one class (paper, Fig. 2): encode a patch once, decode it at every click, prompt its neighbours."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from CTSAM3DLib.model.configs import NetworkConfig, config_named
 from CTSAM3DLib.model.cross_patch import CrossPatchNetwork
 from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
-from CTSAM3DLib.model.small.embedding import SemanticNetwork
+from CTSAM3DLib.model.small.embedding import EmbeddingNetwork
 from CTSAM3DLib.model.small.guided_decoder import GuidedDecoder
 
 
 class CTSAM3D(nn.Module):
-    """The network of the paper's Fig. 2. Images are CT patches, LPS, scaled to [0, 1]."""
+    """Image encoder, prompt decoder and cross-patch prompt network.
+
+    Images are CT patches (b, 1, 64, 64, 64) with axes z, y, x towards S, P, L, their HU window scaled to [0, 1].
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -24,12 +27,19 @@ class CTSAM3D(nn.Module):
         self.decoder = _decoder(config)
         self.cross_patch = CrossPatchNetwork(config)
         width, filters = config.semantic_width, config.semantic_filters
-        self.semantics = SemanticNetwork(width, filters, config.semantic_places) if width else None
+        self.semantics = EmbeddingNetwork(width, filters, config.semantic_places) if width else None
 
     def encode(self, image: Tensor, vectors: Tensor | None = None) -> list[Tensor]:
-        """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`.
+        """Encode patches; needed once, whatever the clicks.
 
-        With a `semantic_width` what `semantics.py` knows at 32³ comes second; it is made here unless it is given.
+        Args:
+            image: (b, 1, 64, 64, 64), 0..1.
+            vectors: the voxel embedding, where it is already computed; by default computed here.
+
+        Returns:
+            Levels (b, c_i, n, n, n) at 16³, 8³, 4³, 2³. With a `fine_width` the image itself and a level at 32³ come
+            before them; with a `semantic_width` the voxel embedding at 32³ (`small/embedding.py`) follows the image.
+
         """
         levels = self.encoder(image)
         if self.semantics is not None:
@@ -37,12 +47,18 @@ class CTSAM3D(nn.Module):
         return levels
 
     def decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels and prompts [previous, positive, negative] (batch, 3, 64, 64, 64) to (probability, quality)."""
+        """Decode levels with the prompt maps [previous mask, positive clicks, negative clicks] (b, 3, 64, 64, 64).
+
+        Returns probabilities (b, 1, 64, 64, 64) and quality, the estimated Dice of each mask, (b,).
+        """
         logits, quality = self.decoder(levels, prompts)
         return logits.sigmoid(), quality
 
-    def propose(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
-        """A heat map in the neighbour, (batch, 1, 64, 64, 64), of where the masked structure goes on."""
+    def predict_prompts(self, image: Tensor, mask: Tensor, neighbour: Tensor) -> Tensor:
+        """Predict the prompt of a neighbour from a patch and its mask (0..1); all (b, 1, 64, 64, 64).
+
+        Returns a heat map (b, 1, 64, 64, 64) of where the masked structure continues in the neighbour.
+        """
         return self.cross_patch(image, mask, neighbour)
 
 
@@ -58,7 +74,7 @@ def _decoder(config: NetworkConfig) -> nn.Module:
 
 
 def _fourier_decoder(config: NetworkConfig) -> nn.Module:
-    """Imported when it is asked for: only an ablation needs it, and MONAI with it. ModelError where that is missing."""
+    """The decoder of an ablation; imported here since only it needs MONAI. Raises ModelError where MONAI is missing."""
     try:
         from CTSAM3DLib.model.ablations.rff_decoder import FourierDecoder
     except ImportError as error:

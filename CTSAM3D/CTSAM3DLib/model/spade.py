@@ -1,8 +1,8 @@
 """SPADE: instance norm whose scale and shift are computed from the prompt maps (paper, "PSAP", Eq. 2).
 
-Spatially adaptive normalization (Park et al., CVPR 2019) in three dimensions: the prompt maps M are turned into a scale
-γ(M) and a shift β(M) for every voxel and channel, so that a click acts exactly where it was placed. The paper
-multiplies by γ; the published network by 1 + γ, and so do we.
+Spatially adaptive normalization (Park et al., CVPR 2019) in three dimensions. Convolutions turn the prompt maps M into
+two modulation maps, a scale γ(M) and a shift β(M) for every voxel and channel, so a click acts exactly where it was
+placed. The paper multiplies by γ; the published network multiplies by 1 + γ, and so does this one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROMPT_MAPS = 3
 
 
 class SpadeNorm(nn.Module):
-    """Features (b, width, n, n, n) and prompt maps (b, maps, n, n, n) to normed features of the same shape."""
+    """SPADE norm: features (b, width, n, n, n) modulated by prompt maps (b, maps, n, n, n); the shape is kept."""
 
     def __init__(self, width: int, maps: int, hidden_width: int) -> None:
         super().__init__()
@@ -25,12 +25,13 @@ class SpadeNorm(nn.Module):
         self.scale_and_shift = Conv(hidden_width, 2 * width)
 
     def forward(self, x: Tensor, prompts: Tensor) -> Tensor:
-        gamma, beta = self.scale_and_shift(F.relu(self.shared(prompts))).chunk(2, dim=1)  # each (b, width, n, n, n)
+        hidden = F.relu(self.shared(prompts))  # (b, hidden_width, n, n, n)
+        gamma, beta = self.scale_and_shift(hidden).chunk(2, dim=1)  # each (b, width, n, n, n)
         return F.instance_norm(x) * (1 + gamma) + beta
 
 
 class SpadeBlock(nn.Module):
-    """A residual block of two convolutions, each after a SPADE norm and a leaky ReLU."""
+    """SPADE residual block: twice SPADE norm, leaky ReLU and convolution, added to the input (b, width, n, n, n)."""
 
     def __init__(self, width: int, maps: int, hidden_width: int) -> None:
         super().__init__()

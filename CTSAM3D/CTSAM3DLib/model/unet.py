@@ -1,7 +1,7 @@
 """The blocks of U-Nets: nnU-Net's (Isensee et al., 2021) and those of the residual U-Net of the cross-patch network.
 
-They are MONAI's `UnetBasicBlock`, `UnetUpBlock` and `UNet` (num_res_units=2) in what they compute and in the names of
-their weights, without what MONAI imports; a test compares the two. Tensors are (batch, channel, z, y, x).
+They compute the same as MONAI's `UnetBasicBlock`, `UnetUpBlock` and `UNet` (num_res_units=2), and their weights have
+the same names, but they do not import MONAI; a test compares the two. Tensors are (batch, channel, z, y, x).
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 SLOPE = 0.01
-"""Of the leaky ReLUs."""
+"""Negative slope of the leaky ReLUs."""
 
 
 def named(**modules: nn.Module) -> nn.Sequential:
-    """Modules one after another, with names."""
+    """A sequence of named modules."""
     return nn.Sequential(OrderedDict(modules))
 
 
 class ConvBlock(nn.Module):
-    """Two convolutions of 3³, each with instance norm and a leaky ReLU; the first may halve the grid."""
+    """nnU-Net's block: two times convolution, instance norm, leaky ReLU; with stride 2 the first halves the grid."""
 
     def __init__(self, width: int, new_width: int, stride: int = 1) -> None:
         super().__init__()
@@ -38,26 +38,26 @@ class ConvBlock(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """Doubles the grid, joins the features that were kept of it, and convolves both."""
+    """nnU-Net's upward block: (b, width, n, n, n) and skip (b, new_width, 2n, 2n, 2n) to (b, new_width, 2n, 2n, 2n)."""
 
     def __init__(self, width: int, new_width: int) -> None:
         super().__init__()
         self.transp_conv = named(conv=nn.ConvTranspose3d(width, new_width, 2, stride=2, bias=False))
         self.conv_block = ConvBlock(2 * new_width, new_width)
 
-    def forward(self, x: Tensor, kept: Tensor) -> Tensor:
-        return self.conv_block(torch.cat((self.transp_conv(x), kept), dim=1))
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.conv_block(torch.cat((self.transp_conv(x), skip), dim=1))
 
 
-class Unit(nn.Sequential):
-    """A convolution, instance norm and PReLU."""
+class ConvUnit(nn.Sequential):
+    """Convolution, instance norm, PReLU."""
 
     def __init__(self, conv: nn.Conv3d | nn.ConvTranspose3d) -> None:
         super().__init__(OrderedDict(conv=conv, adn=named(N=nn.InstanceNorm3d(conv.out_channels), A=nn.PReLU())))
 
 
 class ResidualUnit(nn.Module):
-    """One or two units whose result is added to a convolution of what they are given, or to that itself."""
+    """One or two convolution units with a residual connection, which is a convolution where shapes differ."""
 
     def __init__(self, width: int, new_width: int, stride: int = 1, units: int = 2, last: bool = False) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ResidualUnit(nn.Module):
         for index in range(units):
             first = index == 0
             conv = nn.Conv3d(width if first else new_width, new_width, 3, stride if first else 1, padding=1)
-            parts[f"unit{index}"] = named(conv=conv) if last else Unit(conv)
+            parts[f"unit{index}"] = named(conv=conv) if last else ConvUnit(conv)
         self.conv = named(**parts)
         self.residual: nn.Module = nn.Identity()
         if stride > 1:
@@ -77,8 +77,8 @@ class ResidualUnit(nn.Module):
         return self.conv(x) + self.residual(x)
 
 
-class Beside(nn.Module):
-    """What is given, joined by what a part makes of it."""
+class SkipConnection(nn.Module):
+    """The input and a submodule's output, joined along channels."""
 
     def __init__(self, submodule: nn.Module) -> None:
         super().__init__()
@@ -89,7 +89,10 @@ class Beside(nn.Module):
 
 
 def residual_unet(width: int, new_width: int, widths: Sequence[int], outermost: bool = True) -> nn.Sequential:
-    """A residual U-Net that halves the grid at each of its `widths` but the last, then doubles it back."""
+    """MONAI's residual U-Net, (b, width, n, n, n) to (b, new_width, n, n, n).
+
+    The grid is halved at each of the `widths` but the last, and doubled back.
+    """
     finest, *coarser = widths
     if len(coarser) > 1:
         inner: nn.Module = residual_unet(finest, finest, coarser, outermost=False)
@@ -97,9 +100,9 @@ def residual_unet(width: int, new_width: int, widths: Sequence[int], outermost: 
     else:
         inner = ResidualUnit(finest, coarser[0])
         joined = finest + coarser[0]
-    double = Unit(nn.ConvTranspose3d(joined, new_width, 3, stride=2, padding=1, output_padding=1))
+    double = ConvUnit(nn.ConvTranspose3d(joined, new_width, 3, stride=2, padding=1, output_padding=1))
     return nn.Sequential(
         ResidualUnit(width, finest, stride=2),
-        Beside(inner),
+        SkipConnection(inner),
         nn.Sequential(double, ResidualUnit(new_width, new_width, units=1, last=outermost)),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import slicer
 
-from CTSAM3DLib.atomic import check_output, writing_whole
+from CTSAM3DLib.atomic import atomic_write, check_output
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
 
 ENDING = ".seg.nrrd"
@@ -22,7 +22,7 @@ def write_segmentation_node(segmentation_node: slicer.vtkMRMLSegmentationNode, p
     check_output(path, (ENDING,))
     storage = slicer.vtkMRMLSegmentationStorageNode()
     storage.SetUseCompression(True)
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         storage.SetFileName(str(temporary))
         if not storage.WriteData(segmentation_node) or not temporary.is_file():
             raise OutputError(f"{path} cannot be written; look whether the disk is full.")

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
@@ -104,7 +104,7 @@ def three_planes(
     for view, axes in zip(VIEWS, panels, strict=True):
         _draw(axes, _Plane(view, centre, low, high, step), ct, masks, clicks, window)
     _add_legend(figure, masks, clicks)
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import slicerio
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.imaging.volume import Volume
 
 
@@ -57,5 +57,5 @@ def write_segmentation(
             for segment in segments
         ],
     }
-    with writing_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         slicerio.write_segmentation(str(temporary), segmentation, compression_level=6)

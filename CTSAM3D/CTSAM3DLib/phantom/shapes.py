@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 Point = Sequence[float] | np.ndarray
-FURTHEST_WOBBLE = 2.5
+MAX_WOBBLE = 2.5
 
 
 class Canvas:
@@ -30,11 +30,11 @@ class Canvas:
         self.hu = np.zeros(shape, np.float32)
         self.labels = np.zeros(shape, np.uint8)
         self._axes = [origin[axis] + spacing[axis] * np.arange(shape[2 - axis], dtype=np.float32) for axis in range(3)]
-        self._reach = FURTHEST_WOBBLE * wobble
+        self._reach = MAX_WOBBLE * wobble
         x, y, z = self._axes
         self.position = []
         for axis in (x, y[:, None], z[:, None, None]):
-            bend = np.clip(smooth_noise(rng, shape, wobble_period), -FURTHEST_WOBBLE, FURTHEST_WOBBLE)
+            bend = np.clip(smooth_noise(rng, shape, wobble_period), -MAX_WOBBLE, MAX_WOBBLE)
             self.position.append(axis + np.float32(wobble) * bend)
 
     def paint(self, mask: np.ndarray, label: int, hu: float) -> None:

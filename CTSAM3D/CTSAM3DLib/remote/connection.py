@@ -1,4 +1,4 @@
-"""Requests to one server: its address, keys, certificates, timeouts, new tries, and errors that are told apart."""
+"""HTTP requests to a server: address, key, certificate, timeouts, retries, and a sentence for each kind of failure."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from CTSAM3DLib.remote.protocol import DEFAULT_PORT, LOOPBACK_HOSTS, PROTOCOL, P
 
 CONNECT_S = 5.0
 READ_S = 30.0
-"""A server answers within a tenth of this, with what it has by then."""
-ANSWER_S = 120.0
-"""The longest time that an answer which has begun may take."""
-MAX_ANSWER = 2**20
-"""Bytes of an answer that is not a mask: what a server says of itself, with the cards of its models."""
-WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
-"""Pauses before new tries; together as long as a server takes to start again."""
-PERSIST_S = 60.0
-"""After this time there is no new try."""
+"""Seconds without a byte; a server responds within a tenth of this, if only with the state so far."""
+MAX_BODY_S = 120.0
+"""Seconds. Longest time for the body of a response."""
+MAX_RESPONSE = 2**20
+"""Bytes of a response that holds no mask; the longest lists the server's models with their cards."""
+RETRY_PAUSES_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0)
+"""Seconds before each retry; in sum as long as a server takes to restart."""
+RETRY_WINDOW_S = 60.0
+"""Seconds after which no retry starts."""
 PARALLEL = 4
-"""Requests at a time."""
+"""Concurrent requests."""
 
-_PIECE = 4096
-"""Bytes of an answer between two looks at whether it is too long, too slow, or not wanted any more."""
+_CHUNK = 4096
+"""Bytes of a response between two checks of its length, its time and the cancel event."""
 _MAX_SENTENCE = 300
-_PASSING = (Problem.LOST, Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.BUSY, Problem.PROXY)
-# What OpenSSL, in its several versions, says of an answer that is not TLS.
+_TRANSIENT = (Problem.LOST, Problem.CLOSED_PORT, Problem.TIMEOUT, Problem.BUSY, Problem.PROXY)
+# Texts by which versions of OpenSSL report a response that is not TLS.
 _PLAIN_HTTP = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server is, and how to be let in. Raises ServerError for what cannot be used."""
+    """The address of a server, with key and certificate. Raises ServerError for a malformed key or certificate."""
 
     address: str
-    """Base of all URLs, as `complete_address` gives it."""
+    """Base of all URLs, as `complete_address` returns it."""
     key: str | None = None
     ca_file: str | None = None
-    """PEM file with the certificate of whoever vouches for the server; None: whom the system trusts."""
+    """PEM file with the certificate of the server's authority; None: the authorities that the system trusts."""
 
     def __post_init__(self) -> None:
         if self.key is not None and not (self.key.isascii() and self.key.isprintable() and " " not in self.key):
@@ -75,10 +75,10 @@ class Endpoint:
 
 
 def complete_address(address: str) -> str:
-    """The base URL that a user means. Raises ServerError for an address that cannot be read.
+    """Complete a user's input to a base URL. Raises ServerError for a malformed address.
 
-    Without a scheme, it is http on this computer and https elsewhere, so that no key crosses a network in the clear by
-    accident, and the port is 8900 unless given. 0.0.0.0, at which servers listen, is read as this computer.
+    Without a scheme, the scheme is http on this computer and https elsewhere, so that no key crosses a network
+    unencrypted by accident, and the port is 8900 unless given. 0.0.0.0, on which servers listen, means this computer.
     """
     text = address.strip()
     bare = "://" not in text
@@ -104,7 +104,10 @@ def _unreadable(address: str) -> ServerError:
 
 
 class Connection:
-    """Requests to the server that `endpoint` names, which is asked anew for every try. Safe across threads."""
+    """Requests to one server. Safe across threads.
+
+    `endpoint` is called before every attempt, since a server on this computer can restart at another port.
+    """
 
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
@@ -113,7 +116,7 @@ class Connection:
         self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL))
 
     def close(self) -> None:
-        """Close connections that are kept open."""
+        """Close the open connections."""
         self._session.close()
 
     def request(
@@ -124,67 +127,79 @@ class Connection:
         json: Any = None,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        most: int = MAX_ANSWER,
-        persistent: bool = True,
+        max_bytes: int = MAX_RESPONSE,
+        retry: bool = True,
         cancel: CancelEvent | None = None,
     ) -> bytes:
-        """The body of a server's answer. All requests may be sent twice, so that what passes is tried again.
+        """The body of the server's response. All requests are idempotent, so transient failures are retried.
 
-        Raises ServerError, also for an answer of more than `most` bytes, and Cancelled between two tries and while an
-        answer comes in. Without `persistent` there is one try alone.
+        Args:
+            method: HTTP method.
+            path: path below the server's address.
+            json: body as JSON values.
+            data: body as bytes.
+            headers: further headers.
+            max_bytes: bound on the response.
+            retry: whether to retry; False makes one attempt.
+            cancel: checked between attempts and while the response arrives.
+
+        Raises:
+            ServerError: the request failed; `problem` is the reason.
+            Cancelled: `cancel` was set.
+
         """
-        call = _Call(method, path, json, data, dict(headers or {}), most, cancel)
-        end = time.monotonic() + PERSIST_S
-        for wait in WAITS_S if persistent else ():
+        request = _Request(method, path, json, data, dict(headers or {}), max_bytes, cancel)
+        end = time.monotonic() + RETRY_WINDOW_S
+        for wait in RETRY_PAUSES_S if retry else ():
             try:
-                return self._once(call)
+                return self._once(request)
             except ServerError as error:
-                if error.problem not in _PASSING or time.monotonic() > end:
+                if error.problem not in _TRANSIENT or time.monotonic() > end:
                     raise
             _pause(wait, cancel)
-        return self._once(call)
+        return self._once(request)
 
-    def _once(self, call: _Call) -> bytes:
+    def _once(self, request: _Request) -> bytes:
         endpoint = self._endpoint()
         try:
             with self._session.request(
-                call.method,
-                endpoint.address + call.path,
-                json=call.json,
-                data=call.data,
-                # Masks and tiles are compressed as they are, and what unpacks by itself could become any length.
-                headers={**call.headers, "Accept-Encoding": "identity"},
+                request.method,
+                endpoint.address + request.path,
+                json=request.json,
+                data=request.data,
+                # Masks and tiles are compressed already, and a body that HTTP decompresses could become any length.
+                headers={**request.headers, "Accept-Encoding": "identity"},
                 auth=_Bearer(endpoint.key),
                 timeout=(CONNECT_S, READ_S),
                 verify=endpoint.ca_file or True,
-                # A proxy of the environment can neither reach nor is meant for this computer.
+                # A proxy from the environment cannot reach this computer.
                 proxies={"http": "", "https": ""} if endpoint.is_loopback else None,
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 _check_program(response, endpoint)
-                body = _read(response, call, endpoint)
+                body = _read(response, request, endpoint)
         except requests.RequestException as error:
-            raise _explained(error, endpoint) from error
+            raise _connection_error(error, endpoint) from error
         _check_status(response.status_code, body, endpoint)
         return body
 
 
 @dataclass(frozen=True)
-class _Call:
-    """What is asked of a server, however often it takes."""
+class _Request:
+    """A request, the same for every attempt."""
 
     method: str
     path: str
     json: Any
     data: bytes | None
     headers: dict[str, str]
-    most: int
+    max_bytes: int
     cancel: CancelEvent | None
 
 
 class _Bearer(requests.auth.AuthBase):
-    """The key in a header; unlike a plain header, it is not replaced by what a .netrc file says."""
+    """The key in a header; as an `auth` it takes precedence over a .netrc file, unlike a plain header."""
 
     def __init__(self, key: str | None) -> None:
         self._key = key
@@ -203,18 +218,18 @@ def _pause(seconds: float, cancel: CancelEvent | None) -> None:
     stop_if_cancelled(cancel)
 
 
-def _read(response: requests.Response, call: _Call, endpoint: Endpoint) -> bytes:
-    """The whole body. Raises ServerError for one that is too long or too slow, whatever a server wants us to keep."""
-    end = time.monotonic() + ANSWER_S
+def _read(response: requests.Response, request: _Request, endpoint: Endpoint) -> bytes:
+    """The whole body. Raises ServerError where it is too long or too slow."""
+    end = time.monotonic() + MAX_BODY_S
     body = bytearray()
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise ServerError(
             Problem.PROXY, f"Something before {endpoint.address} compresses its answers; let it stop that."
         )
-    for piece in response.iter_content(_PIECE):
-        stop_if_cancelled(call.cancel)
-        body += piece
-        if len(body) > call.most:
+    for chunk in response.iter_content(_CHUNK):
+        stop_if_cancelled(request.cancel)
+        body += chunk
+        if len(body) > request.max_bytes:
             raise ServerError(Problem.OTHER_PROGRAM, f"{endpoint.address} answers more than was asked; do not use it.")
         if time.monotonic() > end:
             raise ServerError(Problem.TIMEOUT, f"The answer of {endpoint.address} takes too long; check the network.")
@@ -222,13 +237,13 @@ def _read(response: requests.Response, call: _Call, endpoint: Endpoint) -> bytes
 
 
 def _check_program(response: requests.Response, endpoint: Endpoint) -> None:
-    """Raise ServerError unless a CT-SAM3D server of our protocol answers; its head tells."""
+    """Raise ServerError unless the headers are those of a CT-SAM3D server of this protocol."""
     status, at = response.status_code, endpoint.address
     protocol = response.headers.get(PROTOCOL_HEADER, "")
     if not (protocol.isdecimal() and len(protocol) < 10):
         if status == 407:
             raise ServerError(Problem.PROXY, f"A proxy on the way to {at} asks for a password; ask who runs it.")
-        if status in (500, 502, 504):  # 500 is Ray Serve's answer where a replica died over a request
+        if status in (500, 502, 504):  # 500 is Ray Serve's status where a replica died during a request
             raise ServerError(Problem.PROXY, f"A proxy before {at} cannot reach the server ({status}); try later.")
         if status == 503:
             raise ServerError(Problem.BUSY, f"{at} is overloaded or restarting (503); try later.")
@@ -242,7 +257,7 @@ def _check_program(response: requests.Response, endpoint: Endpoint) -> None:
 
 
 def _check_status(status: int, body: bytes, endpoint: Endpoint) -> None:
-    """Raise ServerError for a refusal."""
+    """Raise ServerError for an error status."""
     at = endpoint.address
     if status < 300:
         return
@@ -259,7 +274,7 @@ def _check_status(status: int, body: bytes, endpoint: Endpoint) -> None:
 
 
 def _sentence_of(status: int, body: bytes) -> str:
-    """What a refusal says, on one line of bearable length, since it comes from elsewhere."""
+    """The sentence in a refusal, as one printable line of bounded length, since the server is not trusted."""
     try:
         sentence = " ".join(json.loads(body)["detail"].split())
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -268,13 +283,13 @@ def _sentence_of(status: int, body: bytes) -> str:
     return plain if len(plain) <= _MAX_SENTENCE else plain[:_MAX_SENTENCE] + "…"
 
 
-def _explained(error: requests.RequestException, endpoint: Endpoint) -> ServerError:
-    """One sentence for what went wrong on the way."""
+def _connection_error(error: requests.RequestException, endpoint: Endpoint) -> ServerError:
+    """The ServerError for a failed connection."""
     at, host = endpoint.address, endpoint.host
     if isinstance(error, requests.exceptions.ProxyError):
         return ServerError(Problem.PROXY, f"The proxy on the way to {at} does not work; check the proxy settings.")
     if isinstance(error, requests.exceptions.SSLError):
-        return _explained_tls(error, endpoint)
+        return _tls_error(error, endpoint)
     if isinstance(error, requests.exceptions.Timeout):
         return ServerError(Problem.TIMEOUT, f"{at} does not answer in time; check the address and the network.")
     causes = list(_causes(error))
@@ -297,14 +312,14 @@ def _explained(error: requests.RequestException, endpoint: Endpoint) -> ServerEr
     return ServerError(Problem.ADDRESS, f"{at} cannot be used as an address ({type(error).__name__}).")
 
 
-def _explained_tls(error: requests.exceptions.SSLError, endpoint: Endpoint) -> ServerError:
+def _tls_error(error: requests.exceptions.SSLError, endpoint: Endpoint) -> ServerError:
     at = endpoint.address
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             reason = str(cause.verify_message).rstrip(".")
             of_its_own = "self" in reason or "issuer" in reason
-            mend = "give its authority's certificate as a file" if of_its_own else "ask who runs it"
-            return ServerError(Problem.UNTRUSTED, f"The certificate of {at} is not trusted ({reason}); {mend}.")
+            fix = "give its authority's certificate as a file" if of_its_own else "ask who runs it"
+            return ServerError(Problem.UNTRUSTED, f"The certificate of {at} is not trusted ({reason}); {fix}.")
         text = str(cause).upper().replace(" ", "_")
         if isinstance(cause, ssl.SSLError) and any(sign in text for sign in _PLAIN_HTTP):
             plain = at.replace("https://", "http://", 1)
@@ -326,7 +341,7 @@ def _needs_https(endpoint: Endpoint) -> ServerError:
 
 
 def _speaks_tls(endpoint: Endpoint) -> bool:
-    """Whether a TLS handshake succeeds; whose certificate it is does not matter here, and nothing is sent."""
+    """Whether a TLS handshake succeeds, with any certificate; no request is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -342,7 +357,7 @@ def _speaks_tls(endpoint: Endpoint) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and everything that it came from, which the libraries hide in three different places."""
+    """An error and all its causes, which the libraries keep in three different places."""
     waiting: list[Any] = [error]
     seen: set[int] = set()
     while waiting:

@@ -1,9 +1,9 @@
-"""What a client and a server send one another: arrays in a small binary message, checked before anything is allocated.
+"""The wire protocol: binary messages of JSON fields and arrays, whose sizes are checked before memory is allocated.
 
 A message is `CT3D`, the version (2 bytes) and the length (4 bytes) of a JSON header, little endian, the header, and
-the arrays, each compressed by zstandard. Of 16-bit voxels all low bytes go before all high ones, which takes a sixth
-off what a CT weighs otherwise. The header says dtype, shape and packed bytes of every array; nothing is unpacked
-that would exceed what its reader allows. Arrays are z, y, x.
+the arrays, each compressed by zstandard. Of 16-bit voxels all low bytes precede all high bytes, which makes a CT a
+sixth smaller. The header states dtype, shape and packed bytes of every array; an array larger than the reader allows is
+not unpacked. Arrays are z, y, x.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from CTSAM3DLib.segmentation.growth import Patch
 from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, Start, TileIndex
 
 PROTOCOL = 1
-"""Raised when an older client or server would misunderstand."""
+"""Version of the protocol, raised when an older client or server would misunderstand a message."""
 PROTOCOL_HEADER = "CTSAM3D-Protocol"
-"""The HTTP header by which every answer of a server tells its protocol, refusals included."""
+"""HTTP header with the version of the protocol, in every response of a server, refusals included."""
 VOLUME_HEADER = "X-Session-Id"
-"""The HTTP header by which a client names its volume to load balancers, which keep it on one of several servers."""
+"""HTTP header with the id of the volume, by which load balancers keep a volume on one of several servers."""
 MEDIA_TYPE = "application/x-ctsam3d"
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DEFAULT_PORT = 8900
@@ -39,42 +39,42 @@ MAX_CLICKS = 1024
 MAX_TILES = 4
 """Tiles in one upload."""
 MAX_UPLOAD = MAX_TILES * (2 * PATCH**3 + 4096)
-"""Bytes of one upload; noise that does not compress is sent as it is."""
+"""Bytes of one upload, even if its voxels do not compress."""
 MAX_PATCHES = 2**17
 
 _MAGIC = b"CT3D"
 _START = struct.Struct("<4sHI")
 _MAX_HEADER = 2**16
 _LEVEL = 3
-_LARGEST_WINDOW = 2**23
+_MAX_WINDOW = 2**23
 
 
 class ProtocolError(CTSAM3DError):
-    """What came over the network is not what the protocol says."""
+    """A received message violates the protocol."""
 
 
 @dataclass(frozen=True)
-class Allowed:
-    """What a reader takes for one array: its dtype and its greatest extent along each axis."""
+class ArrayLimit:
+    """The limits of a reader for one array: its dtype, and its largest size along each axis."""
 
     dtype: str
-    most: tuple[int, ...]
+    max_shape: tuple[int, ...]
 
 
 def pack(fields: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> bytes:
-    """A message with these JSON fields and arrays (uint8, int16 or int32)."""
+    """Pack JSON fields and arrays (uint8, int16 or int32) into a message."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     packed = [compressor.compress(_bytes_of(array)) for array in arrays]
-    about = [
+    described = [
         {"dtype": array.dtype.name, "shape": list(array.shape), "packed_bytes": len(data)}
         for array, data in zip(arrays, packed, strict=True)
     ]
-    header = json.dumps({**fields, "arrays": about}, separators=(",", ":")).encode()
+    header = json.dumps({**fields, "arrays": described}, separators=(",", ":")).encode()
     return b"".join((_START.pack(_MAGIC, PROTOCOL, len(header)), header, *packed))
 
 
-def unpack(data: bytes, allowed: Sequence[Allowed]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """The JSON fields and the arrays of a message that holds at most these. Raises ProtocolError."""
+def unpack(data: bytes, allowed: Sequence[ArrayLimit]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """Unpack a message into JSON fields and arrays, within these limits. Raises ProtocolError."""
     if len(data) < _START.size or data[: len(_MAGIC)] != _MAGIC:
         raise ProtocolError("The message is not one of CT-SAM3D.")
     _, version, header_length = _START.unpack_from(data)
@@ -103,31 +103,31 @@ def unpack(data: bytes, allowed: Sequence[Allowed]) -> tuple[dict[str, Any], lis
 
 @dataclass(frozen=True)
 class _Described:
-    """What a header says of an array; nothing of it is believed before `check`."""
+    """The description of an array in a header; not trusted before `check`."""
 
     dtype: str
     shape: list[int]
     packed_bytes: int
 
-    def check(self, allowed: Allowed) -> None:
+    def check(self, allowed: ArrayLimit) -> None:
         numbers = [*self.shape, self.packed_bytes] if isinstance(self.shape, list) else [None]
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise ProtocolError("The message's header gives an array a size that is none.")
         if self.dtype != allowed.dtype:
             raise ProtocolError(f"The message holds an array of another type than {allowed.dtype}.")
-        most = allowed.most
-        if len(self.shape) != len(most) or any(n > limit for n, limit in zip(self.shape, most, strict=True)):
-            largest = "x".join(map(str, most))
-            raise ProtocolError(f"The message holds an array that is larger than {largest} or of other dimensions.")
+        largest = allowed.max_shape
+        if len(self.shape) != len(largest) or any(n > limit for n, limit in zip(self.shape, largest, strict=True)):
+            bounds = "x".join(map(str, largest))
+            raise ProtocolError(f"The message holds an array that is larger than {bounds} or of other dimensions.")
 
     def read(self, data: bytes) -> NDArray[Any]:
         dtype = np.dtype(self.dtype).newbyteorder("<")
         size = math.prod(self.shape) * dtype.itemsize
         try:
-            # The frame's own word is what decides how much the library allocates.
+            # The size in the frame itself decides how much the library allocates.
             if zstandard.get_frame_parameters(data).content_size != size:
                 raise ProtocolError("The message holds an array that unpacks to another size than its header says.")
-            decompressor = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
+            decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
             raw = decompressor.decompress(data, max_output_size=size, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise ProtocolError("The message holds an array that cannot be unpacked.") from error
@@ -144,20 +144,20 @@ def _bytes_of(array: NDArray[Any]) -> bytes:
 
 
 def tile_shape(index: TileIndex, grid: ModelGrid) -> tuple[int, int, int]:
-    """How much of a tile lies in the grid, which is what is sent of it; z, y, x."""
+    """Shape (z, y, x) of the part of a tile that lies in the grid; only this part is sent."""
     z, y, x = (min(PATCH, size - n * PATCH) for n, size in zip(index, grid.shape, strict=True))
     return z, y, x
 
 
 def pack_tiles(tiles: Mapping[TileIndex, NDArray[np.int16]], grid: ModelGrid) -> bytes:
-    """The message that uploads tiles of 64³ HU by their index."""
+    """Pack tiles (64, 64, 64), HU, by index into an upload message."""
     inside = [tile[tuple(slice(n) for n in tile_shape(index, grid))] for index, tile in tiles.items()]
     return pack({"tiles": [list(index) for index in tiles]}, inside)
 
 
 def unpack_tiles(data: bytes, grid: ModelGrid) -> dict[TileIndex, NDArray[np.int16]]:
-    """The uploaded part of each tile by its index. Raises ProtocolError."""
-    fields, arrays = unpack(data, [Allowed("int16", (PATCH,) * 3)] * MAX_TILES)
+    """Unpack an upload message: the part of each tile in the grid, HU, by index. Raises ProtocolError."""
+    fields, arrays = unpack(data, [ArrayLimit("int16", (PATCH,) * 3)] * MAX_TILES)
     indices = fields.get("tiles")
     if not isinstance(indices, list) or len(indices) != len(arrays):
         raise ProtocolError("The message does not say which tiles it holds.")
@@ -172,44 +172,48 @@ def unpack_tiles(data: bytes, grid: ModelGrid) -> dict[TileIndex, NDArray[np.int
     return tiles
 
 
-def most_answer(grid: ModelGrid) -> int:
-    """Bytes of the longest answer about a volume with this grid."""
+def max_response_bytes(grid: ModelGrid) -> int:
+    """Bytes of the longest response about a volume with this grid."""
     raw = math.prod(size + 2 * PATCH for size in grid.shape) + MAX_PATCHES * (16 + 12)
-    return raw + raw // 128 + 2 * _MAX_HEADER  # what cannot be compressed becomes a little longer
+    return raw + raw // 128 + 2 * _MAX_HEADER  # incompressible data becomes a little longer
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a server answers to clicks: the mask so far, and the tiles that it needs to go on."""
+class SegmentResponse:
+    """A server's response to clicks: the mask so far, and the tiles that the next inference step needs."""
 
     final: bool
     quality: float
     patches: tuple[Patch, ...]
     values: NDArray[np.uint8]
-    """What `Canvas.dense` gives: probabilities around the mask on the model grid."""
+    """Probabilities around the mask on the model grid, as `Canvas.dense` returns them, from `start` on."""
     start: Start
     needed: tuple[TileIndex, ...]
 
     @property
     def canvas(self) -> Canvas:
-        """The mask as a canvas, which holds nothing outside of the box around it."""
+        """The mask as a canvas, empty outside the mask's box."""
         return Canvas.of_dense(self.values, self.start)
 
     def pack(self) -> bytes:
-        """The answer as a message."""
-        patches = np.array([(*patch.start, patch.ring) for patch in self.patches], np.int32).reshape(-1, 4)
+        """The response as a message."""
+        patches = np.array([(*patch.start, patch.hops) for patch in self.patches], np.int32).reshape(-1, 4)
         needed = np.array(self.needed, np.int32).reshape(-1, 3)
         fields = {"final": self.final, "quality": self.quality, "start": list(self.start)}
         return pack(fields, [self.values, patches, needed])
 
     @classmethod
-    def unpack(cls, data: bytes, grid: ModelGrid) -> Answer:
-        """The answer in a message about a volume with this grid. Raises ProtocolError."""
+    def unpack(cls, data: bytes, grid: ModelGrid) -> SegmentResponse:
+        """The response in a message about a volume with this grid. Raises ProtocolError."""
         z, y, x = (size + 2 * PATCH for size in grid.shape)  # patches may reach beyond the grid
-        most = [Allowed("uint8", (z, y, x)), Allowed("int32", (MAX_PATCHES, 4)), Allowed("int32", (MAX_PATCHES, 3))]
-        fields, arrays = unpack(data, most)
+        limits = [
+            ArrayLimit("uint8", (z, y, x)),
+            ArrayLimit("int32", (MAX_PATCHES, 4)),
+            ArrayLimit("int32", (MAX_PATCHES, 3)),
+        ]
+        fields, arrays = unpack(data, limits)
         final, quality = fields.get("final"), fields.get("quality")
-        if len(arrays) != len(most) or not isinstance(final, bool):
+        if len(arrays) != len(limits) or not isinstance(final, bool):
             raise ProtocolError("The answer lacks a part.")
         if isinstance(quality, bool) or not isinstance(quality, (int, float)) or not 0 <= quality <= 1:
             raise ProtocolError("The answer's quality is none.")
@@ -223,7 +227,7 @@ class Answer:
         return cls(
             final=final,
             quality=float(quality),
-            patches=tuple(Patch((z, y, x), ring) for z, y, x, ring in patches.tolist()),
+            patches=tuple(Patch((z, y, x), hops) for z, y, x, hops in patches.tolist()),
             values=values,
             start=start,
             needed=tuple(wanted),

@@ -1,7 +1,7 @@
-"""The same session on a server: `connect(address, key)`, then `.open(volume)` and `.segment(clicks)` as ever.
+"""Segmentation on a server: `connect(address, key)`, then `.open(volume)` and `.segment(clicks)` as with `Segmenter`.
 
-The CT is sampled here, and only the tiles that the network looks at leave the computer. Nothing is lost with the
-server: whatever it has forgotten, it asks for again.
+The client resamples the CT and uploads only the tiles that the network reads. The server keeps no state that the client
+depends on: a server that lost its cache asks for the tiles again.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from CTSAM3DLib.remote.protocol import (
     MAX_TILES,
     PROTOCOL,
     VOLUME_HEADER,
-    Answer,
     ProtocolError,
-    most_answer,
+    SegmentResponse,
+    max_response_bytes,
     pack_tiles,
 )
 from CTSAM3DLib.segmentation.growth import Reach, check_reach
@@ -39,14 +39,14 @@ from CTSAM3DLib.segmentation.patch_grid import PATCH, TileIndex, TileSampler
 from CTSAM3DLib.segmentation.result import Result
 
 MAX_PREPARED = 64
-"""Tiles that are sampled ahead: a second or less, and within the sampler's memory."""
+"""Tiles that `prepare` samples at most: a second of work, within the sampler's cache."""
 MAX_REPEATS = 8
-"""So often may a server ask for more tiles without coming further before its memory is found too small."""
+"""Requests for tiles without progress after which the server's memory is taken to be too small."""
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that a server has."""
+    """A model on a server: its metadata and the SHA-256 of its file."""
 
     info: ModelInfo
     hash: str
@@ -54,7 +54,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What a server says of itself."""
+    """Address, version, device and models of a server."""
 
     address: str
     version: str
@@ -62,7 +62,7 @@ class ServerInfo:
     models: tuple[ServedModel, ...]
 
     def model(self, name: str | None) -> ServedModel:
-        """The model of this name, or the first. Raises ModelError."""
+        """The model of this name, or the first model for None. Raises ModelError."""
         for model in self.models:
             if name in (None, model.info.name):
                 return model
@@ -73,22 +73,30 @@ class ServerInfo:
 def connect(
     address: str, key: str | None = None, ca_file: str | None = None, model: str | None = None
 ) -> RemoteSegmenter:
-    """A segmenter on the server at `address`, such as https://gpu:8900, with its first model unless one is named.
+    """A segmenter on a server.
 
-    `ca_file` is a PEM file with the certificate of whoever vouches for the server, where that is not a public
-    authority. Raises ServerError, whose `problem` tells what is wrong, and ModelError.
+    Args:
+        address: such as https://gpu:8900; see `complete_address`.
+        key: the user's key, where the server asks for one.
+        ca_file: PEM file with the certificate of the server's authority, where it is not a public one.
+        model: name of a model of the server; by default its first.
+
+    Raises:
+        ServerError: the server cannot be used; `problem` is the reason.
+        ModelError: the server has no such model.
+
     """
     endpoint = Endpoint(complete_address(address), key, ca_file)
     return RemoteSegmenter.on(Connection(lambda: endpoint), endpoint.address, model)
 
 
 def test_connection(address: str, key: str | None = None, ca_file: str | None = None) -> ServerInfo:  # noqa: PT028 - no test
-    """What the server at `address` is. Raises ServerError, whose `problem` tells what is wrong."""
+    """Version, device and models of the server at `address`. Raises ServerError; `problem` is the reason."""
     return connect(address, key, ca_file).server
 
 
 class RemoteSegmenter:
-    """A model on a server, which opens volumes as `Segmenter` does."""
+    """A model on a server; opens volumes as `Segmenter` does."""
 
     def __init__(self, connection: Connection, server: ServerInfo, model: ServedModel) -> None:
         self.server = server
@@ -97,8 +105,8 @@ class RemoteSegmenter:
 
     @classmethod
     def on(cls, connection: Connection, address: str, model: str | None = None) -> RemoteSegmenter:
-        """A segmenter on the server behind a connection, after one try. Raises ServerError and ModelError."""
-        server = _server_info(connection.request("GET", "/v1/models", persistent=False), address)
+        """A segmenter on the server of a connection, after one attempt. Raises ServerError and ModelError."""
+        server = _server_info(connection.request("GET", "/v1/models", retry=False), address)
         return cls(connection, server, server.model(model))
 
     def open(self, volume: Volume) -> RemoteSession:
@@ -121,14 +129,14 @@ class RemoteSession:
         self.model = model
         self._connection = connection
         self._volume = volume
-        self._told = False
+        self._registered = False
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Tell the server of the volume and sample it, if it is small; no voxel is sent. Raises ServerError."""
+        """Register the volume and, if it is small, resample it ahead; uploads no voxel. Raises ServerError."""
         with self._lock:
-            if not self._told:
-                self._tell_of_volume(None)
+            if not self._registered:
+                self._register_volume(None)
         tiles = [-(-size // PATCH) for size in self.grid.shape]
         if math.prod(tiles) <= MAX_PREPARED:
             for index in np.ndindex(*tiles):
@@ -141,10 +149,19 @@ class RemoteSession:
         progress: Callable[[Result], None] | None = None,
         cancel: CancelEvent | None = None,
     ) -> Result:
-        """The mask of these clicks, in their order: the same as a local session's, bit for bit.
+        """The mask of these clicks, equal to that of a local `Session` bit for bit.
 
-        `progress` is called with partial results as the mask grows. Raises ClickError as a local session does,
-        ServerError, and Cancelled when `cancel` is set; none of them loses anything.
+        Args:
+            clicks: positions in LPS mm with signs; their order matters.
+            reach: how far a positive click may grow.
+            progress: called with partial results as the mask grows.
+            cancel: once set, the call ends.
+
+        Raises:
+            ClickError: as from `Session.segment`, or too many clicks for a server.
+            ServerError: the server cannot be used; `problem` is the reason.
+            Cancelled: `cancel` was set.
+
         """
         clicks = tuple(clicks)
         check_reach(reach)
@@ -155,21 +172,21 @@ class RemoteSession:
         with self._lock:
             while True:
                 stop_if_cancelled(cancel)
-                answer = self._ask(clicks, reach, cancel)
-                if progress is not None and len(answer.patches) > shown:  # less is shown after a restart
-                    progress(self._result(clicks, reach, answer, final=False))
-                    shown = len(answer.patches)
-                if answer.final:
-                    return self._result(clicks, reach, answer, final=True)
-                stuck = bool(answer.needed) and len(answer.patches) == before
-                before, repeats = len(answer.patches), repeats + 1 if stuck else 0
+                response = self._request_mask(clicks, reach, cancel)
+                if progress is not None and len(response.patches) > shown:  # a restarted server begins anew
+                    progress(self._result(clicks, reach, response, final=False))
+                    shown = len(response.patches)
+                if response.final:
+                    return self._result(clicks, reach, response, final=True)
+                stuck = bool(response.needed) and len(response.patches) == before
+                before, repeats = len(response.patches), repeats + 1 if stuck else 0
                 if repeats > MAX_REPEATS:
                     raise _too_little_memory()
-                self._upload(answer.needed, cancel)
+                self._upload(response.needed, cancel)
 
     @cached_property
     def _id(self) -> str:
-        """Tells the volume's content, geometry and model grid apart from all others', and nothing of the patient."""
+        """Hash of the volume's content, geometry and model grid; reveals nothing of the patient."""
         parts = json.dumps([PROTOCOL, self._volume.content_hash, self.grid.spacing])
         return hashlib.sha256(parts.encode()).hexdigest()
 
@@ -178,27 +195,27 @@ class RemoteSession:
         return f"/v1/volumes/{self._id}"
 
     def _request(self, method: str, call: str, cancel: CancelEvent | None, **body: Any) -> bytes:
-        """One call about this volume."""
+        """Send one request about this volume."""
         headers = {VOLUME_HEADER: self._id}
         return self._connection.request(method, self._path + call, headers=headers, cancel=cancel, **body)
 
-    def _ask(self, clicks: tuple[Click, ...], reach: Reach, cancel: CancelEvent | None) -> Answer:
+    def _request_mask(self, clicks: tuple[Click, ...], reach: Reach, cancel: CancelEvent | None) -> SegmentResponse:
         body = {"clicks": [click.to_dict() for click in clicks], "reach": reach, "model": self.model.hash}
         for _ in range(MAX_REPEATS):
-            if not self._told:
-                self._tell_of_volume(cancel)
+            if not self._registered:
+                self._register_volume(cancel)
             try:
-                message = self._request("POST", "/segment", cancel, json=body, most=most_answer(self.grid))
-                return Answer.unpack(message, self.grid)
+                message = self._request("POST", "/segment", cancel, json=body, max_bytes=max_response_bytes(self.grid))
+                return SegmentResponse.unpack(message, self.grid)
             except ProtocolError as error:
                 raise ServerError(Problem.OTHER_PROGRAM, f"The server's answer cannot be read: {error}") from error
             except ServerError as error:
                 if error.problem is not Problem.UNKNOWN_VOLUME:
                     raise
-                self._told = False
+                self._registered = False
         raise _too_little_memory()
 
-    def _tell_of_volume(self, cancel: CancelEvent | None) -> None:
+    def _register_volume(self, cancel: CancelEvent | None) -> None:
         body = {
             "shape": self.geometry.shape,
             "origin": self.geometry.origin,
@@ -207,10 +224,10 @@ class RemoteSession:
             "model_spacing": self.grid.spacing,
         }
         self._request("PUT", "", cancel, json=body)
-        self._told = True
+        self._registered = True
 
     def _upload(self, needed: Sequence[TileIndex], cancel: CancelEvent | None) -> None:
-        """Send these tiles, several requests at a time; some of them are sampled while others are on their way."""
+        """Upload tiles in several concurrent requests; some are resampled while others are on their way."""
 
         def send(indices: Sequence[TileIndex]) -> None:
             stop_if_cancelled(cancel)
@@ -225,18 +242,18 @@ class RemoteSession:
         except ServerError as error:
             if error.problem is not Problem.UNKNOWN_VOLUME:
                 raise
-            self._told = False  # it is told again with the next question
+            self._registered = False  # the next request registers it again
 
-    def _result(self, clicks: tuple[Click, ...], reach: Reach, answer: Answer, final: bool) -> Result:
+    def _result(self, clicks: tuple[Click, ...], reach: Reach, response: SegmentResponse, final: bool) -> Result:
         return Result(
             clicks=clicks,
             reach=reach,
             model=self.model.info,
             model_hash=self.model.hash,
-            quality=answer.quality,
-            patches=answer.patches,
+            quality=response.quality,
+            patches=response.patches,
             final=final,
-            canvas=answer.canvas,
+            canvas=response.canvas,
             grid=self.grid,
             geometry=self.geometry,
         )
@@ -251,11 +268,11 @@ def _too_little_memory() -> ServerError:
 
 def _server_info(body: bytes, address: str) -> ServerInfo:
     try:
-        answer = json.loads(body)
-        models = tuple(_served_model(entry) for entry in answer["models"])
+        response = json.loads(body)
+        models = tuple(_served_model(entry) for entry in response["models"])
         if not models:
             raise ValueError("no model")
-        return ServerInfo(address, str(answer["version"]), str(answer["device"]), models)
+        return ServerInfo(address, str(response["version"]), str(response["device"]), models)
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ServerError(
             Problem.OTHER_PROGRAM, f"What {address} says of itself cannot be read; check address and port."
@@ -283,5 +300,5 @@ def _served_model(entry: dict[str, Any]) -> ServedModel:
 
 
 def _fits_a_tag(text: str) -> bool:
-    """Whether a segment can carry this as a tag, which `|` would end."""
+    """Whether the text can be the tag of a segment, which must not contain `|`."""
     return 0 < len(text) <= 256 and text.isprintable() and "|" not in text

@@ -1,4 +1,4 @@
-"""A mask on the model grid brought back to the voxels of the CT."""
+"""Resample a mask from the model grid back to the CT's own grid."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from CTSAM3DLib.imaging.resampling import as_image, interpolate
 from CTSAM3DLib.segmentation.patch_grid import ModelGrid
 
 _HALF = 127.5  # probability 0.5 of 0..255
-_PARALLEL = 1e-3  # voxels that an axis may leave its parallel by
-_SLAB = 32  # slices brought back at a time, which bounds the memory
+_PARALLEL = 1e-3  # voxels by which parallel axes may diverge
+_SLAB = 32  # slices resampled at a time, which bounds the memory
 
 
 def bring_back(
     probability: NDArray[np.uint8], start_zyx: Sequence[int], grid: ModelGrid, geometry: Geometry
 ) -> tuple[NDArray[np.uint8], Box]:
-    """Return the mask of a probability on a volume's own grid: (mask 0 or 1, its box as slices in z, y, x).
+    """Resample probabilities to a volume's own grid and threshold them at 0.5.
 
-    `probability` (z, y, x), 0..255 for 0..1, lies on `grid` at `start`, and is zero all around, so that a mask ends
-    half a model voxel beyond the last voxel above 0.5. Only the box of the volume that it can reach is computed.
+    Outside the array the probability is taken as 0, so a mask ends at most half a model voxel beyond its last voxel.
+
+    Args:
+        probability: uint8 (z, y, x), 0..255 for 0..1.
+        start_zyx: voxel of the model grid at which the array starts.
+        grid: the model grid.
+        geometry: the volume's own grid.
+
+    Returns:
+        The mask, uint8 0 or 1 (z, y, x), in the box of the volume that it can reach, and the box (slices in z, y, x).
+
     """
     padded = np.pad(probability, 1)
     z, y, x = (slice(int(n) - 1, int(n) - 1 + size) for n, size in zip(start_zyx, padded.shape, strict=True))
@@ -41,10 +50,10 @@ def bring_back(
 def _bring_back_along_axes(
     values: NDArray[np.uint8], source: Geometry, target: Geometry, mask: NDArray[np.uint8]
 ) -> bool:
-    """Fill `mask` on `target` with where `values` on `source` are above the half, interpolating axis after axis.
+    """Fill `mask` on `target` by thresholding `values` on `source`, interpolated axis after axis; False if impossible.
 
-    Possible, and some times faster than ITK, where the axes of both grids are parallel; else False. `values` are zero
-    along their sides, and so is everything beyond them.
+    Possible where the axes of both grids are parallel, and then several times faster than ITK. `values` are zero along
+    their sides and beyond.
     """
     voxels = np.linalg.inv(source.ijk_to_lps) @ target.ijk_to_lps
     steps, origin = voxels[:3, :3], voxels[:3, 3]
@@ -64,7 +73,7 @@ def _bring_back_along_axes(
 
 
 def _lerp(values: NDArray[np.float32], axis: int, coordinates: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The values interpolated linearly at these coordinates of one axis."""
+    """The values interpolated linearly at voxel coordinates of one axis."""
     below, weights = _neighbours(coordinates, values.shape[axis])
     low, high = values.take(below, axis), values.take(below + 1, axis)
     high -= low
@@ -74,7 +83,7 @@ def _lerp(values: NDArray[np.float32], axis: int, coordinates: NDArray[np.float6
 
 
 def _neighbours(coordinates: NDArray[np.float64], size: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """The voxels below the coordinates along an axis of `size` voxels, and the weights of those above."""
+    """The voxel below each coordinate along an axis of `size` voxels, and the weight of the voxel above."""
     inside = np.clip(coordinates, 0, size - 1)
     below = np.minimum(inside.astype(np.intp), size - 2)
     return below, (inside - below).astype(np.float32)

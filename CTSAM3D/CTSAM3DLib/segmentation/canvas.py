@@ -1,7 +1,7 @@
-"""What is known of a structure so far: a sparse map of probabilities on the model grid that is never changed in place.
+"""The canvas: the probabilities of a structure so far, a sparse and immutable map on the model grid.
 
-Values are 0..255. Zero means that no patch has looked there yet; 1 and above are probabilities, 128 and above the mask.
-A canvas shares its tiles with the one that it was made from, so keeping one for every click costs little.
+Values are uint8: 0 where no patch has covered a voxel, 1..255 for probabilities, 128 and above for the mask. A canvas
+shares unchanged tiles with the canvas that it was made from, so caching one for every click costs little.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from CTSAM3DLib.imaging.geometry import filled_box
 from CTSAM3DLib.segmentation.patch_grid import PATCH, Start, TileIndex, tiles_under
 
 MASK = 128
-"""The least value that belongs to the mask; bringing a mask back to the CT uses the same half."""
+"""Lowest value that belongs to the mask, probability 0.5; `bring_back` uses the same threshold."""
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """Tiles of 64³ voxels (z, y, x), uint8, read-only, by their index on the model grid."""
+    """Probabilities in tiles of 64³ voxels (z, y, x), uint8 and read-only, by tile index (z, y, x)."""
 
     tiles: Mapping[TileIndex, NDArray[np.uint8]] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def of_dense(cls, values: NDArray[np.uint8], start: Start) -> Canvas:
-        """A canvas with these values (z, y, x) from `start`, such as `dense` gives; nothing is known elsewhere."""
+        """The inverse of `dense`: a canvas with values (z, y, x) from voxel `start` on, and 0 elsewhere."""
         first = [corner // PATCH for corner in start]
         before = [corner % PATCH for corner in start]
         padding = [(b, -(b + size) % PATCH) for b, size in zip(before, values.shape, strict=True)]
@@ -42,7 +42,7 @@ class Canvas:
         return cls(MappingProxyType(tiles))
 
     def read(self, start: Start) -> NDArray[np.uint8]:
-        """The 64³ values from `start`; zero where nothing is known."""
+        """The patch (64, 64, 64) from voxel `start` (z, y, x) on; 0 where no patch has covered a voxel."""
         patch = np.zeros((PATCH,) * 3, np.uint8)
         for index, of_tile, of_patch in tiles_under(start):
             if index in self.tiles:
@@ -50,7 +50,7 @@ class Canvas:
         return patch
 
     def write(self, start: Start, patch: NDArray[np.uint8]) -> Canvas:
-        """A canvas with these 64³ values from `start`."""
+        """A new canvas with the patch (64, 64, 64) written from voxel `start` (z, y, x) on."""
         tiles = dict(self.tiles)
         for index, of_tile, of_patch in tiles_under(start):
             tile = tiles[index].copy() if index in tiles else np.zeros((PATCH,) * 3, np.uint8)
@@ -60,7 +60,7 @@ class Canvas:
         return Canvas(MappingProxyType(tiles))
 
     def dense(self) -> tuple[NDArray[np.uint8], Start]:
-        """The values around the mask, one voxel more on every side, and the voxel of the model grid they start at."""
+        """The probabilities (z, y, x) in the mask's box, one voxel wider on every side, and the box's first voxel."""
         masked = [index for index, tile in self.tiles.items() if tile.max() >= MASK]
         if not masked:
             return np.zeros((0, 0, 0), np.uint8), (0, 0, 0)

@@ -1,6 +1,6 @@
-"""The model grid, along the patient's axes, and a CT sampled onto it tile by tile.
+"""The model grid: voxels of the network's spacing along the patient's axes, and the CT resampled to it tile by tile.
 
-A network sees patches of 64³ voxels; those of the paper's network are 1.5 mm (Implementation Details).
+The network sees patches of 64³ voxels; the voxels of the paper's network are 1.5 mm (Implementation Details).
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, as_image, inter
 from CTSAM3DLib.imaging.volume import Volume
 
 PATCH = 64
+"""Voxels along each axis of a patch, and of a tile."""
 
-_HIGHEST_HU = 32767
+_MAX_HU = 32767
 
 TileIndex = tuple[int, int, int]
+"""Number (z, y, x) of a tile; its first voxel on the model grid is 64 times as much."""
 Start = tuple[int, int, int]
 """The first voxel (z, y, x) of a patch on the model grid; it may lie beyond the grid."""
 
 
 @dataclass(frozen=True)
 class ModelGrid:
-    """Voxels of `spacing` mm along L, P, S; `origin` is voxel 0 in LPS mm, `shape` is z, y, x."""
+    """Voxels of `spacing` mm along L, P and S. `origin` is the centre of voxel 0 in LPS mm; `shape` is z, y, x."""
 
     origin: tuple[float, float, float]
     shape: tuple[int, int, int]
@@ -38,7 +40,7 @@ class ModelGrid:
 
     @classmethod
     def covering(cls, geometry: Geometry, spacing: float = PAPER_SPACING) -> ModelGrid:
-        """Return the smallest grid from the least corner of all voxel centres of a volume up to the greatest."""
+        """Return the smallest grid that covers all voxel centres of a volume, from their lowest LPS corner on."""
         corners = geometry.corners()
         low, extent = corners.min(axis=0), np.ptp(corners, axis=0)
         x, y, z = (int(n) + 1 for n in np.ceil(extent / spacing - 1e-6))  # rounding must not add a voxel
@@ -50,20 +52,20 @@ class ModelGrid:
         return Geometry(self.shape, self.origin, (self.spacing,) * 3, (1, 0, 0, 0, 1, 0, 0, 0, 1))
 
     def to_voxels(self, points_lps: ArrayLike) -> NDArray[np.float64]:
-        """Return the fractional voxel coordinates x, y, z of points in LPS mm; both (N, 3)."""
+        """Return fractional voxel coordinates (x, y, z) of points in LPS mm; both (N, 3)."""
         return self.geometry.to_ijk(points_lps)
 
     def to_lps(self, voxels: ArrayLike) -> NDArray[np.float64]:
-        """Return the LPS mm of voxel coordinates x, y, z; both (N, 3)."""
+        """Return points in LPS mm of voxel coordinates (x, y, z); both (N, 3)."""
         return self.geometry.to_lps(voxels)
 
     def has_tile(self, index: Sequence[int]) -> bool:
-        """Whether the tile (z, y, x), 64³ voxels from index * 64, holds any voxel of the grid."""
+        """Whether the tile of this index (z, y, x) holds any voxel of the grid."""
         return all(0 <= n * PATCH < size for n, size in zip(index, self.shape, strict=True))
 
 
 class PatchSource(ABC):
-    """Patches of a model grid, assembled out of tiles that a subclass provides."""
+    """Patches of a CT on a model grid, assembled from tiles that a subclass provides."""
 
     grid: ModelGrid
 
@@ -81,7 +83,7 @@ class PatchSource(ABC):
 
 
 def tiles_under(start: Start) -> Iterator[tuple[TileIndex, Box, Box]]:
-    """Yield the tiles that the 64³ voxels from `start` meet: index, the shared box in the tile, and in the patch."""
+    """Yield the tiles that overlap the patch at `start`: index, the overlap in the tile, the overlap in the patch."""
     first = [corner // PATCH for corner in start]
     for step in itertools.product((0, 1), repeat=3):
         z, y, x = (a + b for a, b in zip(first, step, strict=True))
@@ -93,7 +95,7 @@ def tiles_under(start: Start) -> Iterator[tuple[TileIndex, Box, Box]]:
 
 
 class TileSampler(PatchSource):
-    """Tiles of a CT, interpolated linearly when first asked for and kept in a bounded cache. Safe across threads."""
+    """Tiles of a CT, resampled linearly on demand and cached within `capacity_bytes`. Safe across threads."""
 
     def __init__(self, volume: Volume, spacing: float = PAPER_SPACING, capacity_bytes: int = 256 * 2**20) -> None:
         self.grid = ModelGrid.covering(volume.geometry, spacing)
@@ -118,22 +120,22 @@ class TileSampler(PatchSource):
         )
         target = self.grid.geometry.crop((z, y, x))
         ct = self._volume.geometry
-        # Whole groups of the voxels that are averaged, so that a tile does not depend on where it begins.
+        # Whole groups of averaged voxels, so that a voxel's value does not depend on the tile that it lies in.
         groups = shrink_factors(ct.spacing, self.grid.spacing)[::-1]
         margin = 1 if max(groups) > 1 else 0
         z, y, x = (slice(-margin, n + margin) for n in target.shape)
         box = _aligned(ct.box_around(target.crop((z, y, x)).corners()), groups, ct.shape)
         voxels = self._volume.array[box].astype(np.float32)
         if voxels.size:
-            # Padding such as -3024 is air, and must not bleed into its neighbours.
-            image = shrunk(as_image(np.clip(voxels, AIR_HU, _HIGHEST_HU), ct.crop(box)), self.grid.spacing)
+            # Padding values such as -3024 are clipped to air, or interpolation would spread them into neighbours.
+            image = shrunk(as_image(np.clip(voxels, AIR_HU, _MAX_HU), ct.crop(box)), self.grid.spacing)
             values = interpolate(image, target, outside=AIR_HU)
             tile[tuple(slice(n) for n in target.shape)] = np.rint(values)
         return tile
 
 
 def _aligned(box: Box, groups: Sequence[int], shape: Sequence[int]) -> Box:
-    """The box widened to whole groups of voxels, counted from the CT's first, as far as the CT goes."""
+    """The box widened to whole groups of voxels, counted from the CT's first voxel, within the CT's `shape`."""
     z, y, x = (
         slice(axis.start - axis.start % group, min(axis.stop + -axis.stop % group, size))
         for axis, group, size in zip(box, groups, shape, strict=True)

@@ -1,4 +1,4 @@
-"""Clicks become Gaussian maps in a patch (paper, "Progressively and Spatially Aligned Prompt")."""
+"""Prompt maps: clicks drawn as Gaussians in a patch (paper, "Progressively and Spatially Aligned Prompt")."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIGMA = 2.0
+"""Voxels. Standard deviation of the Gaussian."""
 RADIUS = 8
+"""Voxels. Half the side of the cube that a click is drawn in."""
 
 
 def click_maps(
     points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = 64
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(positive, negative) click maps of a patch, float32 (z, y, x), as the published code draws them.
+    """Draw the click maps of a patch, as the published code does.
 
-    `points_xyz` are voxel coordinates (n, 3) in the order x, y, z, truncated to whole voxels; a point outside the
-    patch writes the part of its cube that lies inside. `labels`: 1 positive, 0 negative, -1 no click. Within a map a
-    later click overwrites the cube of an earlier one.
+    Args:
+        points_xyz: voxel coordinates (n, 3) in the patch, in the order x, y, z; truncated to whole voxels. A point
+            outside the patch draws the part of its cube that lies inside.
+        labels: 1 positive, 0 negative, -1 no click; (n,).
+        size: voxels along each axis of the patch.
+
+    Returns:
+        Maps of the positive and of the negative clicks, float32 0..1, each (size, size, size) in z, y, x. Within a map
+        a later click overwrites the cube of an earlier one.
+
     """
     blob = _gaussian_cube()
     positive = np.zeros((size, size, size), np.float32)
@@ -38,7 +47,7 @@ def click_maps(
 
 
 def _gaussian_cube() -> NDArray[np.float32]:
-    """A Gaussian on a cube of 17³ voxels; values below machine precision of its peak are zero."""
+    """A Gaussian on a cube of 17³ voxels; values below machine precision relative to its peak are zero."""
     offsets = np.arange(-RADIUS, RADIUS + 1, dtype=np.float64)
     squared = offsets**2
     cube = np.exp(-(squared[:, None, None] + squared[:, None] + squared) / (2 * SIGMA**2))

@@ -1,4 +1,4 @@
-"""What segmenting gives: a mask and how it was made. Needs no network, so that a client has it without PyTorch."""
+"""The result of a segmentation: a mask and the record of how it was made. Imports no PyTorch, for thin clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from CTSAM3DLib.segmentation.patch_grid import ModelGrid
 
 @dataclass(frozen=True)
 class Result:
-    """A mask and how it was made."""
+    """A mask and the record of how it was made."""
 
     clicks: tuple[Click, ...]
     reach: Reach
@@ -29,28 +29,29 @@ class Result:
     quality: float
     """The network's own estimate of the Dice of the last clicked patch, 0..1."""
     patches: tuple[Patch, ...]
-    """Every patch that was answered, in order; starts are voxels (z, y, x) of the model grid."""
+    """All decoded patches in order; starts are voxels (z, y, x) of the model grid."""
     final: bool
+    """False for a partial result, while growth goes on."""
     canvas: Canvas
     grid: ModelGrid
     geometry: Geometry
     execution: str = ""
-    """How the network was executed, such as `cpu float32 fast`; empty where it was on a server, which knows."""
+    """How the network was executed, such as `cpu float32 fast`; empty for results of a server."""
 
     @cached_property
     def cropped(self) -> tuple[NDArray[np.uint8], Box]:
-        """The mask (0 or 1) in the box of the CT that it can lie in, and that box (slices in z, y, x)."""
+        """The mask, uint8 0 or 1 (z, y, x), in a box of the CT, and the box (slices in z, y, x)."""
         probability, start = self.canvas.dense()
         return bring_back(probability, start, self.grid, self.geometry)
 
     @property
     def box(self) -> Box:
-        """The box of the CT, slices in z, y, x, outside of which the mask is empty."""
+        """A box of the CT (slices in z, y, x) outside of which the mask is empty."""
         return self.cropped[1]
 
     @cached_property
     def mask(self) -> Volume:
-        """The mask on the CT's own grid, uint8, 0 or 1."""
+        """The mask on the CT's own grid, uint8 0 or 1 (z, y, x)."""
         cropped, box = self.cropped
         array = np.zeros(self.geometry.shape, np.uint8)
         array[box] = cropped

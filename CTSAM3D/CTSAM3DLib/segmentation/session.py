@@ -1,8 +1,8 @@
-"""One volume: an ordered list of clicks becomes a mask.
+"""A session: an ordered list of clicks in one CT becomes a mask.
 
-**A mask is a function of (volume, ordered clicks, reach, model).** A session keeps the canvas after every prefix of
-the clicks that it was asked for, so a further click costs one step and an undo costs nothing; that cache is the only
-thing it keeps, and losing it costs time alone.
+**A mask is a function of (volume, ordered clicks, reach, model).** A session caches the state after every prefix of
+the clicks that it was asked for, so a further click costs one step and an undo costs nothing. The cache is all that a
+session keeps; a lost entry costs time, never correctness.
 """
 
 from __future__ import annotations
@@ -10,12 +10,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
@@ -24,61 +20,20 @@ from CTSAM3DLib.clicks.click import Click, check_clicks
 from CTSAM3DLib.execution.engine import Engine, Features
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.volume import Volume
-from CTSAM3DLib.segmentation.canvas import Canvas
-from CTSAM3DLib.segmentation.growth import RINGS, Patch, Reach, check_reach, depth_in_patch, grow
-from CTSAM3DLib.segmentation.patch_grid import PATCH, PatchSource, Start, TileSampler
-from CTSAM3DLib.segmentation.prompt_maps import click_maps
+from CTSAM3DLib.segmentation.click_step import ClickStep, State, Step
+from CTSAM3DLib.segmentation.growth import Reach, check_reach
+from CTSAM3DLib.segmentation.patch_grid import PatchSource, Start, TileSampler
 from CTSAM3DLib.segmentation.result import Result
 
-REUSE_MARGIN = 12
-"""A click at least this many voxels inside the side of an earlier clicked patch is answered there again."""
-RIM = 8
-"""Along the side of a patch, over this many voxels, its answer fades into what is known already."""
-SETTLED = 5
-"""From this click on a mask is refined: a positive click only adds to it, a negative one only takes away."""
-MAX_PATCHES = 96
-"""Patches that one click may grow into: at this stride, at 1.5 mm a cube of more than 30 cm."""
 CACHED_BYTES = 2**30
-"""What a session of its own keeps to be quick; one that shares a cache keeps what fits in there."""
-SMALL_THINGS = 1024
-"""Bytes that the objects around arrays are taken to need."""
-
-
-@dataclass(frozen=True)
-class State:
-    """What one prefix of the clicks leads to."""
-
-    canvas: Canvas = field(default_factory=Canvas)
-    patches: tuple[Patch, ...] = ()
-    clicked: tuple[Start, ...] = ()
-    """Patches in which clicks were answered, the latest last."""
-    quality: float = 0.0
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that it holds, of which other states may share most."""
-        return sum(tile.nbytes for tile in self.canvas.tiles.values()) + SMALL_THINGS * (1 + len(self.patches))
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A pause before the network is asked: what is known so far, and the patches that it will look at next."""
-
-    state: State
-    starts: tuple[Start, ...] = ()
-    """No patches: the work is done."""
-
-    @property
-    def final(self) -> bool:
-        """Whether the state is that of all the clicks."""
-        return not self.starts
+"""Bound in bytes of a session's own cache; sessions that share a cache share its bound."""
 
 
 class Session:
     """One CT, ready to be clicked. Safe across threads: calls of `segment` wait for one another.
 
-    `source` gives the CT on the model grid; `geometry` is the CT's own grid. What is worth keeping goes into `cache`,
-    which several sessions may share, under keys that begin with `owner`.
+    `source` gives the CT on the model grid; `geometry` is the CT's own grid. Several sessions may share a `cache`;
+    a session's keys in the cache begin with `owner`.
     """
 
     def __init__(
@@ -107,41 +62,49 @@ class Session:
         progress: Callable[[Result], None] | None = None,
         cancel: CancelEvent | None = None,
     ) -> Result:
-        """The mask of these clicks, in their order.
+        """The mask of these clicks.
 
-        `progress` is called with every partial result, the clicked patch first. Raises ClickError for no click, only
-        negative clicks, or a click outside the volume; Cancelled when `cancel` is set, which loses nothing.
+        Args:
+            clicks: positions in LPS mm with signs; their order matters.
+            reach: how far a positive click may grow.
+            progress: called with every partial result, that of the clicked patch first.
+            cancel: once set, the call ends; what is computed stays cached.
+
+        Raises:
+            ClickError: no click, only negative clicks, or a click outside the volume.
+            Cancelled: `cancel` was set.
+
         """
         clicks = tuple(clicks)
         with self._lock:
             shown: State | None = None
-            for turn in self.turns(clicks, reach):
-                if progress is not None and shown is not None and turn.state is not shown:
-                    progress(self.result(clicks, reach, turn.state, final=False))
-                shown = turn.state
-                if not turn.final:
+            for step in self.steps(clicks, reach):
+                if progress is not None and shown is not None and step.state is not shown:
+                    progress(self.result(clicks, reach, step.state, final=False))
+                shown = step.state
+                if not step.final:
                     stop_if_cancelled(cancel)
-            return self.result(clicks, reach, turn.state, final=True)
+            return self.result(clicks, reach, step.state, final=True)
 
-    def turns(self, clicks: Sequence[Click], reach: Reach) -> Iterator[Turn]:
-        """Answer the clicks with a pause before every use of the network; the last turn, and only that, is final.
+    def steps(self, clicks: Sequence[Click], reach: Reach) -> Iterator[Step]:
+        """Process the clicks, pausing before every use of the network; the last step, and only that, is final.
 
-        Whoever holds the iterator may leave it at any pause. Raises what `segment` raises.
+        The caller may abandon the iterator at any pause. Raises what `segment` raises.
         """
         clicks = tuple(clicks)
         check_reach(reach)
         check_clicks(clicks, self.geometry)
         prefixes = _prefixes(clicks)
-        known, state = self._longest_known(prefixes, reach)
-        for count in range(known + 1, len(clicks) + 1):
-            state = yield from _Step(self, clicks[:count], reach).run(state)
-            self._remember(prefixes[count - 1], reach, state)
-        if state.clicked:  # where the next click is likely to be answered
-            self.engine.prefetch(partial(_Step(self, clicks, reach).prompts, state.canvas, state.clicked[-1]))
-        yield Turn(state)
+        cached, state = self._longest_cached(prefixes, reach)
+        for count in range(cached + 1, len(clicks) + 1):
+            state = yield from self._click_step(clicks[:count], reach).run(state)
+            self._put_state(prefixes[count - 1], reach, state)
+        if state.clicked:  # the next click is likely to be decoded in the patch of the latest
+            self.engine.prefetch(partial(self._click_step(clicks, reach).prompts, state.canvas, state.clicked[-1]))
+        yield Step(state)
 
     def result(self, clicks: tuple[Click, ...], reach: Reach, state: State, final: bool) -> Result:
-        """A state with everything that a result says of itself."""
+        """The result of a state, with the record of how it was made."""
         model = self.engine.model
         return Result(
             clicks=clicks,
@@ -158,7 +121,7 @@ class Session:
         )
 
     def features(self, start: Start) -> Features:
-        """The encoder's levels of the patch at `start`, encoded once."""
+        """The encoder's levels of the patch at `start` (z, y, x), cached."""
         key = (self._owner, "features", start)
         features: Features | None = self._cache.get(key)
         if features is None:
@@ -166,25 +129,29 @@ class Session:
             self._cache.put(key, features, sum(level.nbytes for level in features))
         return features
 
-    def unseen(self, starts: Sequence[Start]) -> list[Start]:
-        """Those of the patches whose voxels the network still needs, to encode them or to propose where masks go on."""
+    def patches_to_read(self, starts: Sequence[Start]) -> list[Start]:
+        """Those of the patches whose voxels the network needs: to encode them, or as input of cross-patch prompts."""
         if self.engine.model.info.cross_patch:
             return list(starts)
         return [start for start in starts if (self._owner, "features", start) not in self._cache]
 
-    def _longest_known(self, prefixes: Sequence[bytes], reach: Reach) -> tuple[int, State]:
+    def _click_step(self, clicks: tuple[Click, ...], reach: Reach) -> ClickStep:
+        return ClickStep(self.engine, self.source, self.features, clicks, reach)
+
+    def _longest_cached(self, prefixes: Sequence[bytes], reach: Reach) -> tuple[int, State]:
+        """The clicks in the longest cached prefix, and its state."""
         for count in range(len(prefixes), 0, -1):
             state = self._cache.get((self._owner, "state", reach, prefixes[count - 1]))
             if state is not None:
                 return count, state
         return 0, State()
 
-    def _remember(self, prefix: bytes, reach: Reach, state: State) -> None:
+    def _put_state(self, prefix: bytes, reach: Reach, state: State) -> None:
         self._cache.put((self._owner, "state", reach, prefix), state, state.nbytes)
 
 
 def _prefixes(clicks: Sequence[Click]) -> list[bytes]:
-    """What identifies the first click, the first two, and so on; one hash for all, since lists can be long."""
+    """Identifiers of the first click, the first two, and so on; by one running hash, since lists can be long."""
     digest = hashlib.blake2b(digest_size=16)
     prefixes = []
     for click in clicks:
@@ -193,106 +160,12 @@ def _prefixes(clicks: Sequence[Click]) -> list[bytes]:
     return prefixes
 
 
-class _Step:
-    """The last of these clicks, answered on top of the state of those before it."""
-
-    def __init__(self, session: Session, clicks: tuple[Click, ...], reach: Reach) -> None:
-        self.grid = session.grid
-        self._session = session
-        self._clicks = clicks
-        self._reach = reach
-        self._voxels = session.grid.to_voxels([click.position for click in clicks])
-
-    def run(self, state: State) -> Generator[Turn, None, State]:
-        """The state after this click, with a pause before each use of the network."""
-        click = self._clicks[-1]
-        if not any(earlier.positive for earlier in self._clicks):
-            return state  # negative clicks that come first wait for the first positive one
-        start = self._place(state.clicked)
-        yield Turn(state, (start,))
-        answer, quality = self._decode(state.canvas, [start], [None])[0]
-        known = state.canvas.read(start)
-        faded = _fade(known, np.maximum(answer, 1))
-        if len(self._clicks) >= SETTLED:
-            faded = _refined(known, faded, click.positive)
-        clicked = state.canvas.write(start, faded)
-        reached = State(clicked, (*state.patches, Patch(start, 0)), (*state.clicked, start), quality)
-        if not click.positive:
-            return reached
-        for growth in grow(self, state.canvas, clicked, start, RINGS[self._reach], MAX_PATCHES):
-            grown = replace(reached, canvas=growth.canvas, patches=(*reached.patches, *growth.patches))
-            if growth.following:
-                yield Turn(grown, growth.following)
-        return grown
-
-    def answer(
-        self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
-    ) -> list[NDArray[np.uint8]]:
-        """What growth asks: masks (0..255, never 0) of patches."""
-        return [np.maximum(probability, 1) for probability, _ in self._decode(canvas, starts, points)]
-
-    def propose(
-        self, canvas: Canvas, starts: Sequence[Start], neighbours: Sequence[Start]
-    ) -> list[NDArray[np.float32]]:
-        """What growth asks: heat maps of where the masks in patches go on; flat ones where the model gives none."""
-        if not self._session.engine.model.info.cross_patch:
-            return [np.zeros((PATCH,) * 3, np.float32) for _ in neighbours]
-        patch = self._session.source.patch
-        return self._session.engine.propose(
-            [patch(start) for start in starts],
-            [canvas.read(start) for start in starts],
-            [patch(neighbour) for neighbour in neighbours],
-        )
-
-    def _decode(
-        self, canvas: Canvas, starts: Sequence[Start], points: Sequence[Start | None]
-    ) -> list[tuple[NDArray[np.uint8], float]]:
-        features = [self._session.features(start) for start in starts]
-        prompts = [self.prompts(canvas, start, point) for start, point in zip(starts, points, strict=True)]
-        return self._session.engine.decode(features, prompts)
-
-    def prompts(self, canvas: Canvas, start: Start, point: Start | None = None) -> NDArray[np.float32]:
-        """[previous mask, positive, negative] of a patch: the canvas, a proposed point, and the user's clicks in it."""
-        corner_xyz = np.array(start[::-1])
-        points = [] if point is None else [np.array(point[::-1]) - corner_xyz]
-        labels = [] if point is None else [1]
-        for voxel, click in zip(np.rint(self._voxels) - corner_xyz, self._clicks, strict=True):
-            if np.all((voxel >= 0) & (voxel < PATCH)):
-                points.append(voxel)
-                labels.append(int(click.positive))
-        previous = canvas.read(start).astype(np.float32) / 255
-        return np.stack([previous, *click_maps(points, labels, PATCH)])
-
-    def _place(self, clicked: tuple[Start, ...]) -> Start:
-        """Where the click is answered: in the latest clicked patch that holds it well, else in one centred on it."""
-        x, y, z = (int(v) for v in np.rint(self._voxels[-1]))
-        for start in reversed(clicked):
-            if all(REUSE_MARGIN <= v - s < PATCH - REUSE_MARGIN for v, s in zip((z, y, x), start, strict=True)):
-                return start
-        z, y, x = (_within(v - PATCH // 2, size) for v, size in zip((z, y, x), self.grid.shape, strict=True))
-        return z, y, x
-
-
-def _within(start: int, size: int) -> int:
-    """A patch's start along one axis, moved so that it shows as much of the grid as it can."""
-    return min(max(start, 0), size - PATCH) if size >= PATCH else (size - PATCH) // 2
-
-
-def _fade(known: NDArray[np.uint8], answer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The answer, fading along the patch's sides into what was known; where nothing was, the answer alone."""
-    trust = np.minimum(depth_in_patch().astype(np.float32) / (RIM + 1), 1)
-    mixed = np.rint(trust * answer + (1 - trust) * known).astype(np.uint8)
-    return np.where(known > 0, mixed, answer)
-
-
-def _refined(known: NDArray[np.uint8], answer: NDArray[np.uint8], positive: bool) -> NDArray[np.uint8]:
-    """The answer where it moves the way that the click's sign says; what was not looked at before (0) is taken over."""
-    moved = np.maximum(known, answer) if positive else np.minimum(known, answer)
-    return np.where(known > 0, moved, answer)
-
-
 class Segmenter:
-    """A model on a device, which opens volumes. `Segmenter.load()` gives the bundled one on the best device."""
+    """A model on a device, which opens volumes. `Segmenter.load()` gives the bundled model on the best device.
+
+    session = Segmenter.load().open(Volume.read("ct.nii.gz"))
+    mask = session.segment([Click((-62.0, -18.0, 1104.5))]).mask
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -307,7 +180,16 @@ class Segmenter:
     ) -> Segmenter:
         """A bundled model by name, or the weights in a file: our safetensors or the published `params.pth`.
 
-        `window` is the HU window of published weights whose `config.py` is not at hand. Raises ModelError.
+        Args:
+            model: name of a bundled model.
+            weights: file of weights, in place of a bundled model.
+            device: "cpu", "cuda", "cuda:1", ...; by default CUDA where there is one.
+            window: HU window of published weights whose `config.py` is not at hand.
+
+        Raises:
+            ModelError: the model or the device cannot be used.
+            MemoryForecastError: the model would not fit into memory.
+
         """
         return cls(Engine(load_model(model, weights, window), device))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DServer.settings import SettingsError, is_loopback
 from CTSAM3DServer.web.gateway.front import Front
@@ -123,7 +123,7 @@ def _key(folder: Path) -> str:
     """The key of this folder, so that pages which are open find their way back. Raises OutputError."""
     file = folder / "key"
     if not file.exists():
-        with writing_whole(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.touch(mode=0o600)
             temporary.write_text(secrets.token_urlsafe(16), encoding="utf-8")
     return file.read_text(encoding="utf-8").strip()

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 
 from aiohttp import BodyPartReader, web
 
-from CTSAM3DLib.atomic import why_not
+from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.errors import CTSAM3DError, OutputError, VolumeError
 from CTSAM3DLib.imaging.archive import safe_path
 from CTSAM3DServer.web.scene.upload import find_ct
@@ -106,4 +106,4 @@ def _said_to_the_user() -> Iterator[list[web.Response]]:
     except CTSAM3DError as error:
         refused.append(web.Response(status=422, text=str(error)))
     except OSError as error:
-        refused.append(web.Response(status=507, text=f"The files cannot be stored: {why_not(error)}."))
+        refused.append(web.Response(status=507, text=f"The files cannot be stored: {describe_os_error(error)}."))

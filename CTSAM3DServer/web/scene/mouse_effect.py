@@ -122,7 +122,7 @@ class SteadyClick:
     """
 
     def __init__(self, view: AbstractView, button: str, told: Callable[[tuple[int, int], bool], None]) -> None:
-        self._told = told
+        self._registered = told
         self._pressed: tuple[int, int] | None = None
         interactor = view.interactor()
         interactor.AddObserver(f"{button}PressEvent", self._on_press, BEFORE_THE_VIEW)
@@ -138,4 +138,4 @@ class SteadyClick:
             return
         x, y = interactor.GetEventPosition()
         if max(abs(x - pressed[0]), abs(y - pressed[1])) <= STEADY_PIXELS:
-            self._told((x, y), bool(interactor.GetControlKey()))
+            self._registered((x, y), bool(interactor.GetControlKey()))

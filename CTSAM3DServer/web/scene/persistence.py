@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.segmentation.growth import Reach
 
 FILE = "workspace.json"
@@ -38,7 +38,7 @@ class SavedWorkspace(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Save whole or not at all. Raises OutputError."""
-        with writing_whole(folder / FILE) as temporary:
+        with atomic_write(folder / FILE) as temporary:
             temporary.write_text(self.model_dump_json(), encoding="utf-8")
 
     @classmethod

@@ -28,7 +28,7 @@ CLOSING_MM = 20.0
 """Half the width of gaps in the wall that are closed."""
 WALL_MM = 4.5
 """Soft tissue this near to the outer side of the wall, and its outermost voxel in any case, is wall."""
-SMALLEST_CORE_ML, SMALLEST_MUSCLE_ML, SMALLEST_FAT_ML = 5.0, 1.0, 0.5
+MIN_CORE_ML, MIN_MUSCLE_ML, MIN_FAT_ML = 5.0, 1.0, 0.5
 """Smaller pieces do not count."""
 OF_THE_WALL = ("sternum", "costal_cartilages", "skull")
 OF_THE_SPINE = ("sacrum", "spinal_cord", "vertebrae_S1")
@@ -70,14 +70,14 @@ class _Trunk:
         inner = self._within_the_wall(soft)
         below_skin = self._depth - min(self._spacing[1:]) / 2 > SKIN_MM
         found = np.zeros(self._hu.shape, np.uint8)
-        found[without_dust(fat & inner & (self._kind == 0), SMALLEST_FAT_ML, self._spacing)] = 2
+        found[without_dust(fat & inner & (self._kind == 0), MIN_FAT_ML, self._spacing)] = 2
         found[fat & ~inner & below_skin] = 1
         found[self._muscle(soft, inner)] = 3
         return found
 
     def _within_the_wall(self, soft: np.ndarray) -> np.ndarray:
         """What the wall of the trunk holds, the wall among it: dense tissue and labels, closed in each slice."""
-        core = without_dust((soft & (self._depth > UNDER_SKIN_MM)) | (self._kind > 0), SMALLEST_CORE_ML, self._spacing)
+        core = without_dust((soft & (self._depth > UNDER_SKIN_MM)) | (self._kind > 0), MIN_CORE_ML, self._spacing)
         return core | np.stack([self._closed(plane) for plane in core])
 
     def _closed(self, plane: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ class _Trunk:
         others = (self._kind == _ORGAN) | (self._kind == _SPINE)
         nearer = distance_to(wall, self._spacing) < distance_to(others, self._spacing)
         unlabelled = free & inner & nearer & (self._hu >= MUSCLE_HU[0]) & (self._hu <= MUSCLE_HU[1])
-        return without_dust(unlabelled | (self._kind == _MUSCLE), SMALLEST_MUSCLE_ML, self._spacing)
+        return without_dust(unlabelled | (self._kind == _MUSCLE), MIN_MUSCLE_ML, self._spacing)
 
     def _inside(self, mask: np.ndarray) -> np.ndarray:
         """The mm from every voxel to the surface of the mask, which the first and last slice of the CT are not."""

@@ -1,4 +1,4 @@
-"""The models that come with CT-SAM3D, beside their cards."""
+"""The models that come with CT-SAM3D: safetensors files beside their model cards."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 
 def bundled_models() -> dict[str, Path]:
-    """The files of the bundled models by name."""
+    """The weight files of the bundled models by model name."""
     return {path.stem: path for path in sorted(Path(__file__).parent.glob("*.safetensors"))}

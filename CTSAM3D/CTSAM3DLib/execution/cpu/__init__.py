@@ -1,1 +1,1 @@
-"""The network's hand-written execution on a CPU. Deleting this folder would cost speed and nothing else."""
+"""The network's hand-written fast execution on a CPU. Without this package everything works, only slower."""

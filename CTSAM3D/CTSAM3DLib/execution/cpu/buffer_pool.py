@@ -1,4 +1,4 @@
-"""Memory for intermediates that is used again and again."""
+"""A buffer pool: memory for intermediates that is reused from call to call."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 class BufferPool:
-    """Memory for intermediates; fresh pages for each of them would cost more than the sums in it."""
+    """Reusable float32 buffers by name; new memory pages for each intermediate would cost more than computing it."""
 
     def __init__(self) -> None:
         self._flat: dict[str, Tensor] = {}
         self._padded: dict[tuple[object, ...], Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
-        """An uninitialised tensor; whatever was taken under the same name before is overwritten."""
+        """An uninitialised tensor of this shape; it overwrites the tensor taken under the same name before."""
         size = torch.Size(shape).numel()
         flat = self._flat.get(name)
         if flat is None or flat.numel() < size:
@@ -22,15 +22,15 @@ class BufferPool:
         return flat[:size].view(shape)
 
     def padded(self, name: str, side: int, channels: int) -> Tensor:
-        """A volume of `side`³ voxels within a border of zeros, which nobody writes to; its inside is as it was left."""
+        """(side + 2, side + 2, side + 2, channels) with a border of zeros; callers write to the inside alone."""
         return self._zeros(name, side + 2, side + 2, side + 2, channels)
 
     def padded_across_z(self, name: str, planes: int, side: int, channels: int) -> Tensor:
-        """So many planes, each of `side`² voxels within a border of zeros."""
+        """(planes, side + 2, side + 2, channels), each plane with a border of zeros."""
         return self._zeros(name, planes, side + 2, side + 2, channels)
 
     def padded_along_z(self, name: str, side: int, border: int, channels: int) -> Tensor:
-        """The same with a border of so many planes along z only."""
+        """(side + 2 * border, side, side, channels) with `border` planes of zeros at both ends of z."""
         return self._zeros(name, side + 2 * border, side, side, channels)
 
     def _zeros(self, name: str, *shape: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""Unit a prompt block on few voxels, where reading the weights is most of the work.
+"""One unit of a SPADE block on few voxels, where reading the weights is most of the work: convolution by im2col.
 
-Each voxel's surroundings become one row, and each convolution one product with a matrix. Of a large one threads take
-some columns at a time, always the same however many threads there are.
+The 3³ surroundings of each voxel become one row, and a convolution becomes one matrix product. Threads take blocks of
+columns of a large matrix; the blocks are the same whatever the number of threads.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 """
@@ -15,27 +15,27 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
-from CTSAM3DLib.execution.cpu.moments import Moments
+from CTSAM3DLib.execution.cpu.mean_variance import MeanVariance
 from CTSAM3DLib.execution.cpu.thread_team import MIN_SHARED, ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import cube_in, volumes_of
 from CTSAM3DLib.model.spade import SpadeNorm
 
 PARTS = 4
-"""Of the columns of a large matrix."""
+"""Blocks of columns of a large matrix."""
 
 
 class DenseUnit:
-    """A prompt norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
+    """SPADE norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
 
     def __init__(self, norm: SpadeNorm, weight: Tensor, bias: Tensor | None, side: int, team: ThreadTeam) -> None:
-        # γ and β of the two units are made side by side, each by one thread.
+        # γ and β of a block's two units are computed in parallel, each by one thread.
         self._shared_maps = DenseConv(norm.shared.weight, norm.shared.bias, side, team)
         self._scale_and_shift = DenseConv(norm.scale_and_shift.weight, norm.scale_and_shift.bias, side, team)
         self._conv = DenseConv(weight, bias, side, team, PARTS if weight.numel() >= MIN_SHARED else 1)
         self._gamma_and_beta, self._prompts = torch.empty(0), torch.empty(0)
 
     def modulation_tasks(self, prompts: Tensor) -> list[list[partial[None]]]:
-        """γ and β, in one round, unless they are those of the prompts before."""
+        """Tasks that compute γ and β, in one round; none if the prompts are those of the call before."""
         return [] if torch.equal(prompts, self._prompts) else [[partial(self._modulate, prompts)]]
 
     def _modulate(self, prompts: Tensor, _: BufferPool) -> None:
@@ -43,16 +43,16 @@ class DenseUnit:
         self._gamma_and_beta = self._scale_and_shift(self._shared_maps(maps).clamp_(min=0))
         self._prompts = prompts
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
+    def __call__(self, x: Tensor, statistics: MeanVariance, onto: Tensor | None, out: Tensor) -> None:
         gamma, beta = self._gamma_and_beta.chunk(2, dim=-1)
-        normed = (x - moments.mean).mul_(moments.scale())
+        normed = (x - statistics.mean).mul_(statistics.scale())
         normed = F.leaky_relu_(torch.addcmul(normed, normed, gamma).add_(beta), 0.2)
         convolved = self._conv(normed)
         out.copy_(convolved if onto is None else onto + convolved)
 
 
 class DenseConv:
-    """A convolution of 3³ voxels on a grid of `side`³ by products of matrices, whose columns a team takes in parts."""
+    """A convolution with a 3³ kernel on a grid of `side`³ voxels by matrix products, shared out by columns."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, side: int, team: ThreadTeam, parts: int = 1) -> None:
         self._side, self._team = side, team
@@ -62,7 +62,7 @@ class DenseConv:
         self._around = (cube_in(side + 2, side)[:, None] + cube_in(side + 2, 3)).flatten()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The convolution of a volume."""
+        """Convolve a volume (side, side, side, channel)."""
         padded = F.pad(x, (0, 0, 1, 1, 1, 1, 1, 1)).view(-1, x.shape[-1])
         rows = padded[self._around].view(self._side**3, -1)
 

@@ -1,9 +1,8 @@
-"""A trained prompt decoder as a CPU runs it fastest: the numbers of its plain form but for rounding.
+"""The fast form of a trained prompt decoder on a CPU; it differs from the plain form by rounding alone.
 
-SPADE blocks take the form of `fast_block.py`, upscalings and heads that of `fast_heads.py`, guidance maps that of
-`fast_guidance.py`; a team of threads works on each of them part by part (`thread_team.py`). Nothing is approximated,
-and the same question has the same answer to the bit: all sums are of the same shapes whatever was asked before and
-however many threads there are.
+SPADE blocks run by `fast_block.py`, upscalings and heads by `fast_heads.py`, guidance maps by `fast_guidance.py`, each
+in parts shared out over a team of threads (`thread_team.py`). Nothing is approximated, and the same inputs give the
+same output to the bit: all sums have the same shapes whatever was decoded before and however many threads there are.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU, one patch at a time.
 """
@@ -24,13 +23,13 @@ from CTSAM3DLib.execution.cpu.fast_heads import FastFineHead, FastHead, FastUpsc
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import volumes_of
 from CTSAM3DLib.model.decoder import PromptDecoder, resized
-from CTSAM3DLib.model.layers import Upscale, stacked
+from CTSAM3DLib.model.layers import Upscale, concatenated
 from CTSAM3DLib.model.small.guided_decoder import GuidedDecoder
 from CTSAM3DLib.model.spade import SpadeBlock
 
 
 class FastDecoder:
-    """A trained decoder with its blocks, upscalings and head in their fast form; weights are shared where they can."""
+    """A trained decoder with blocks, upscalings and head in their fast form; it shares weights where it can."""
 
     supports_prefetch: bool
     """Whether `prefetch` computes anything."""
@@ -48,24 +47,24 @@ class FastDecoder:
         self._upscales = [FastUpscale(cast(Upscale, upscale), self._team, shared) for upscale in decoder.upscales]
 
     def __call__(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels and prompts as the decoder takes them, to mask logits (b, 1, 64, 64, 64) and quality (b,)."""
-        answers = [
+        """Decode levels and prompts, as the decoder takes them, to mask logits (b, 1, 64, 64, 64) and quality (b,)."""
+        outputs = [
             self._team.run(
                 partial(self._decode, [level[patch : patch + 1] for level in levels], prompts[patch : patch + 1])
             )
             for patch in range(len(prompts))
         ]
-        logits, qualities = zip(*answers, strict=True)
+        logits, qualities = zip(*outputs, strict=True)
         return torch.stack(logits)[:, None], torch.cat(qualities)
 
     def probability(self, logits: Tensor) -> Tensor:
-        """The logits' sigmoid, by one thread: the last numbers of a part are rounded another way than the others."""
+        """The sigmoid of logits, by one thread: shared out, the last values of each part would be rounded otherwise."""
         return self._team.run(logits.sigmoid)
 
     def prefetch(self, prompts: Tensor, stop: Callable[[], bool]) -> None:
-        """Compute what depends on prompts (1, 3, 64³) alone, for a decode with much the same prompts.
+        """Precompute what depends on prompts (1, 3, 64, 64, 64) alone, for a decode with similar prompts.
 
-        Ends early when `stop()` is true; a decode computes whatever is left.
+        Stops when `stop()` is true; the decode computes the rest.
         """
 
     def _decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,22 +72,22 @@ class FastDecoder:
         raise NotImplementedError
 
     def _quality(self, mean: Tensor) -> Tensor:
-        """The estimate (1,) from the mean of each channel (1, channel)."""
+        """The quality (1,) from the mean of each channel (1, channel)."""
         return cast(Tensor, self._quality_head(mean))[:, 0]
 
     def _features(self, x: Tensor, skips: list[Tensor], maps: list[Tensor]) -> Tensor:
-        """From the level at 2³ up to the last block's features at 32³."""
+        """Features of the last block (1, channel, 32, 32, 32), from the level at 2³, the skips and the prompt maps."""
         for block, resized_prompts in zip(self._blocks, maps, strict=True):
-            block.start_modulation(resized_prompts)  # helpers work on fine grids where coarse ones do not need them
+            block.start_modulation(resized_prompts)  # helpers start on fine grids while coarse ones do not need them
         for block, upscale in zip(self._blocks, self._upscales, strict=False):
             x = upscale(block(x))
             if skips:
-                x = stacked(x, skips.pop())
+                x = concatenated(x, skips.pop())
         return self._blocks[-1](x)
 
 
 class FastPromptDecoder(FastDecoder):
-    """A `PromptDecoder`."""
+    """The fast form of `PromptDecoder`."""
 
     supports_prefetch = True
 
@@ -102,7 +101,7 @@ class FastPromptDecoder(FastDecoder):
 
         def compute() -> None:
             for block, maps in zip(reversed(self._blocks), reversed(resized(prompts)), strict=True):
-                block.prefetch(maps, stop)  # the largest first
+                block.prefetch(maps, stop)  # the largest grid first
 
         self._team.run(compute)
 
@@ -114,7 +113,7 @@ class FastPromptDecoder(FastDecoder):
 
 
 class FastGuidedDecoder(FastDecoder):
-    """A `GuidedDecoder`. Every click changes all of its guidance maps, so there is nothing to prefetch."""
+    """The fast form of `GuidedDecoder`. A click changes all guidance maps, so there is nothing to prefetch."""
 
     supports_prefetch = False
 
@@ -126,14 +125,14 @@ class FastGuidedDecoder(FastDecoder):
 
     def _decode(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
         image, embedding, skips, x = self._plain.unpacked(levels)
-        maps, likeness = guided_maps(image, embedding, prompts, self._plain.semantic_width, self._team)
+        maps, similarity = guided_maps(image, embedding, prompts, self._plain.semantic_width, self._team)
         x = self._features(x, skips, maps)
         (volume,) = volumes_of(x)
-        return self._head(volume, image[0], likeness[0]), self._quality(x.mean(dim=(2, 3, 4)))
+        return self._head(volume, image[0], similarity[0]), self._quality(x.mean(dim=(2, 3, 4)))
 
 
 def fast_decoder(decoder: object) -> FastDecoder | None:
-    """The fast form of a decoder, if there is one for its kind."""
+    """The fast form of a decoder, or None where its class has none."""
     if isinstance(decoder, PromptDecoder):
         return FastPromptDecoder(decoder)
     return FastGuidedDecoder(decoder) if isinstance(decoder, GuidedDecoder) else None

@@ -1,6 +1,6 @@
-"""Upscalings and heads of the decoder as a processor runs them fastest: the numbers of `decoder.py` but for rounding.
+"""The fast form of the decoders' upscalings and heads on a CPU; it differs from the plain form by rounding alone.
 
-They go piece by piece through a core's own cache, and of the head's two channels only the one that is used is computed.
+Voxels are processed in batches that fit into a core's own cache, and only the mask's channel of the head is computed.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 """
@@ -19,18 +19,18 @@ from CTSAM3DLib.execution.cpu.slab_unit import SLABS, SlabConv, in_slabs, withou
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import features_of, inside, volumes_of
 from CTSAM3DLib.model.layers import Upscale
-from CTSAM3DLib.model.pixel_shuffle import unshuffled
+from CTSAM3DLib.model.pixel_shuffle import pixel_unshuffle
 from CTSAM3DLib.model.small.guided_decoder import FineHead
 from CTSAM3DLib.model.spade import PROMPT_MAPS
 
 UPSCALED = 512
-"""Voxels that are upscaled at a time; what becomes of so many stays in a core's own cache."""
+"""Voxels upscaled at a time; their output fits into a core's own cache."""
 
 
 class FastUpscale:
-    """An `Upscale`: every voxel becomes eight by one matrix, then layer norm and GELU.
+    """The fast form of `Upscale`: one matrix product makes eight voxels of each, then layer norm and GELU.
 
-    The matrix takes the mean over channels away, so that of layer norm only the scale is left to compute.
+    The matrix also subtracts the mean over channels, so that only the scale of layer norm is left to compute.
     """
 
     def __init__(self, upscale: Upscale, team: ThreadTeam, shared: BufferPool) -> None:
@@ -49,7 +49,7 @@ class FastUpscale:
         self._team, self._shared = team, shared
 
     def __call__(self, features: Tensor) -> Tensor:
-        """(1, channel, z, y, x), as the `Upscale` takes and gives them."""
+        """Features (1, channel, n, n, n) to (1, new channel, 2n, 2n, 2n)."""
         (x,) = volumes_of(features)
         side = len(x)
         out = self._shared.take("upscaled", side, 2, side, 2, side, 2, self.width)
@@ -63,7 +63,7 @@ class FastUpscale:
         return features_of([out.view(2 * side, 2 * side, 2 * side, self.width)])
 
     def upscaled(self, voxels: Tensor, buffers: BufferPool) -> Tensor:
-        """Voxels (..., channel) to their eighths (voxel, z, y, x and new channel), in buffers memory."""
+        """Voxels (..., channel) to their eighths (voxel, (z, y, x, new channel)), in memory of `buffers`."""
         rows = voxels.reshape(-1, voxels.shape[-1])
         upscaled = buffers.take("upscaled", len(rows), self._matrix.shape[1])
         torch.addmm(self._bias, rows, self._matrix, out=upscaled)
@@ -76,9 +76,9 @@ class FastUpscale:
 
 
 class FastHead:
-    """The last upscaling, the mask's channel of the head, and the mean that the quality is read from.
+    """The last upscaling, the mask's channel of the head, and the channel means for the quality head.
 
-    What the eighths of a voxel give to the 4³ voxels that see them is one product of matrices.
+    One matrix product computes what the eight upscaled voxels of a voxel contribute to the 4³ logits around them.
     """
 
     def __init__(self, upscale: FastUpscale, head: nn.Conv3d, team: ThreadTeam) -> None:
@@ -88,22 +88,22 @@ class FastHead:
         self._team = team
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features at 32³ to mask logits (64, 64, 64) and the mean of each channel at 64³."""
+        """Features (32, 32, 32, channel) to mask logits (64, 64, 64) and the mean of each channel at 64³."""
         side = len(x)
         parts = self._team.map(partial(self._of_slab, x), in_slabs(side, SLABS))
         cubes = torch.zeros(side + 1, side + 1, side + 1, 8)
         total = torch.zeros(self._upscale.width)
-        for slab, (gives, sums) in zip(in_slabs(side, SLABS), parts, strict=True):
-            cubes[slab.start : slab.stop + 1] += gives
+        for slab, (contributions, sums) in zip(in_slabs(side, SLABS), parts, strict=True):
+            cubes[slab.start : slab.stop + 1] += contributions
             total += sums
         padded = cubes.view(side + 1, side + 1, side + 1, 2, 2, 2).permute(0, 3, 1, 4, 2, 5)
         logits = inside(padded.reshape((2 * side + 2,) * 3)) + self._bias
         return logits, total / (2 * side) ** 3
 
     def _of_slab(self, x: Tensor, slab: slice, buffers: BufferPool) -> tuple[Tensor, Tensor]:
-        """What a slab at 32³ gives to cubes of eight logits, which lie unit a voxel off, and its channels' sums."""
+        """A slab's contributions to cubes of eight logits, shifted by half a voxel of 32³, and its channels' sums."""
         side = x.shape[1]
-        gives = torch.zeros(slab.stop - slab.start + 1, side + 1, side + 1, 8)
+        contributions = torch.zeros(slab.stop - slab.start + 1, side + 1, side + 1, 8)
         total = torch.zeros(self._upscale.width)
         shares = buffers.take("shares", side, side, 2, 2, 2, 8)
         for plane in range(slab.start, slab.stop):
@@ -112,30 +112,30 @@ class FastHead:
                 torch.mm(upscaled, self._matrix, out=shares[lines].view(len(upscaled), -1))
                 total += upscaled.view(-1, self._upscale.width).sum(dim=0)
             for dz, dy, dx in product((0, 1), repeat=3):
-                gives[plane - slab.start + dz, dy : dy + side, dx : dx + side] += shares[:, :, dz, dy, dx]
-        return gives, total
+                contributions[plane - slab.start + dz, dy : dy + side, dx : dx + side] += shares[:, :, dz, dy, dx]
+        return contributions, total
 
 
 class FastFineHead:
-    """A `FineHead` on slabs that each belong to one thread, without the likeness to prompts that are not there."""
+    """The fast form of `FineHead` on slabs of one thread each, skipping the similarity maps of empty prompts."""
 
     def __init__(self, head: FineHead, team: ThreadTeam) -> None:
         self._head, self._team = head, team
         self._to_mask = SlabConv(head.to_mask.weight, head.to_mask.bias)
         self._convs: dict[tuple[int, ...], SlabConv] = {}
         voxels = torch.arange(64**3, dtype=torch.int32).view(1, 1, 64, 64, 64)
-        (self._eighths,) = volumes_of(unshuffled(voxels))
+        (self._eighths,) = volumes_of(pixel_unshuffle(voxels))
 
-    def __call__(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
-        """Features at 32³, image (1, 64, 64, 64) and likeness (3, 64, 64, 64) to mask logits (64, 64, 64)."""
+    def __call__(self, x: Tensor, image: Tensor, similarity: Tensor) -> Tensor:
+        """Features (32, 32, 32, channel), image (1, 64³) and similarity (3, 64³) to mask logits (64, 64, 64)."""
         side, width = len(x), x.shape[-1]
-        # Nothing is like a prompt that is not there, and anything else is a little.
-        there = tuple(prompt for prompt in range(PROMPT_MAPS) if likeness[prompt, 0, 0, 0] > 0)
-        conv = self._conv_of(width, there)
-        fine = [image[0], *(likeness[prompt] for prompt in there)]
+        # The similarity map of an empty prompt is 0 everywhere, that of any other prompt nowhere.
+        present = tuple(prompt for prompt in range(PROMPT_MAPS) if similarity[prompt, 0, 0, 0] > 0)
+        conv = self._conv_of(width, present)
+        fine = [image[0], *(similarity[prompt] for prompt in present)]
         logits = torch.empty(side, 2, side, 2, side, 2)
 
-        def read_off(slab: slice, buffers: BufferPool) -> None:
+        def predict(slab: slice, buffers: BufferPool) -> None:
             shown = slice(max(slab.start - 2, 0), min(slab.stop + 2, side))
             voxels = self._eighths[shown]
             eighths = buffers.take("eighths", *voxels.shape)
@@ -151,22 +151,23 @@ class FastFineHead:
             without_outside(hidden, slab, side)
             logits[slab] = self._to_mask(hidden).unflatten(-1, (2, 2, 2)).permute(0, 3, 1, 4, 2, 5)
 
-        self._team.map(read_off, in_slabs(side, SLABS))
+        self._team.map(predict, in_slabs(side, SLABS))
         return logits.view(2 * side, 2 * side, 2 * side)
 
-    def _conv_of(self, width: int, there: tuple[int, ...]) -> SlabConv:
-        """The convolution of features, image and the likeness to these prompts."""
-        if there not in self._convs:
-            image, *likenesses = torch.arange(width, self._head.conv.in_channels).split(8)
-            channels = torch.cat([torch.arange(width), image, *(likenesses[prompt] for prompt in there)])
-            self._convs[there] = SlabConv(self._head.conv.weight[:, channels], self._head.conv.bias)
-        return self._convs[there]
+    def _conv_of(self, width: int, present: tuple[int, ...]) -> SlabConv:
+        """The convolution restricted to the channels of features, image and the similarity to these prompts."""
+        if present not in self._convs:
+            image, *similarities = torch.arange(width, self._head.conv.in_channels).split(8)
+            channels = torch.cat([torch.arange(width), image, *(similarities[prompt] for prompt in present)])
+            self._convs[present] = SlabConv(self._head.conv.weight[:, channels], self._head.conv.bias)
+        return self._convs[present]
 
 
 def matrix_of_eighths(taps: Tensor) -> Tensor:
-    """What the eighths of a voxel (z, y, x and channel) give to eight cubes of eight voxels of the head's convolution.
+    """The matrix by which a voxel's eighths contribute to eight cubes of eight voxels of the head's convolution.
 
-    `taps` are (channel, 3, 3, 3). The cubes lie one voxel off the eighths; the result has 64 columns, (cube, voxel).
+    `taps` are (channel, 3, 3, 3). The cubes are shifted by one voxel against the eighths. The result has rows
+    (z, y, x, channel) and 64 columns (cube, voxel).
     """
     one_axis = torch.zeros(2, 2, 2, 3)  # eighth, cube, voxel of the cube, tap
     for eighth, cube, voxel in product((0, 1), repeat=3):
@@ -177,6 +178,6 @@ def matrix_of_eighths(taps: Tensor) -> Tensor:
 
 
 def lines_of(side: int) -> list[slice]:
-    """The lines of a plane, as many at a time as make about `UPSCALED` voxels."""
+    """The lines of a plane of `side`² voxels in groups of about `UPSCALED` voxels."""
     step = max(1, UPSCALED // side)
     return [slice(line, min(line + step, side)) for line in range(0, side, step)]

@@ -1,4 +1,4 @@
-"""A trained network's fast execution on a CPU, in float32."""
+"""The fast execution of a trained network on a CPU, in float32."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from CTSAM3DLib.execution.cpu.fast_block import numbers_kept as kept_by_block
+from CTSAM3DLib.execution.cpu.fast_block import cached_numbers as kept_by_block
 from CTSAM3DLib.execution.cpu.fast_decoder import fast_decoder
 from CTSAM3DLib.execution.cpu.onednn import by_onednn
 from CTSAM3DLib.model.configs import NetworkConfig
@@ -15,13 +15,13 @@ from CTSAM3DLib.model.network import CTSAM3D
 
 
 class FastOnCpu:
-    """An `Execution` of a network; it shares the network's weights but for those of Winograd convolutions."""
+    """An `Execution` that shares the network's weights, except for those transformed for Winograd convolutions."""
 
     def __init__(self, network: CTSAM3D) -> None:
         twin = by_onednn(network)
         self._twin = twin
         self.encode = twin.encode
-        self.propose = twin.propose
+        self.predict_prompts = twin.predict_prompts
         self._fast_decoder = fast_decoder(network.decoder)
 
     @property
@@ -30,7 +30,7 @@ class FastOnCpu:
         return self._fast_decoder is not None and self._fast_decoder.supports_prefetch
 
     def prefetch(self, prompts: Tensor, stop: Callable[[], bool]) -> None:
-        """Compute ahead what a decode with prompts (1, 3, 64, 64, 64) like these needs, until `stop()` is true."""
+        """Precompute for decodes with prompts similar to these (1, 3, 64, 64, 64), until `stop()` is true."""
         if self._fast_decoder is not None:
             self._fast_decoder.prefetch(prompts, stop)
 
@@ -43,7 +43,7 @@ class FastOnCpu:
         return self._fast_decoder.probability(logits), quality
 
 
-def numbers_kept(config: NetworkConfig) -> int:
-    """How many float32 numbers the fast execution keeps beside the network's own weights."""
+def cached_numbers(config: NetworkConfig) -> int:
+    """Number of float32 values that the fast execution keeps beside the network's own weights."""
     sides = (2, 4, 8, 16, 32)
     return sum(map(kept_by_block, config.block_widths, config.prompt_widths, sides))

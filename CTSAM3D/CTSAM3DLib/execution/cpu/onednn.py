@@ -1,7 +1,7 @@
-"""A network whose 3D convolutions call oneDNN themselves.
+"""A copy of a network whose 3D convolutions call oneDNN directly.
 
-For a single patch of few channels PyTorch takes a plain loop instead, on which encoding in the small network would
-spend four fifths of its time.
+For a single patch of few channels PyTorch itself picks a plain loop, which would take four fifths of the time of
+encoding in the small network.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from CTSAM3DLib.execution.cpu.moments import EPSILON, Moments
+from CTSAM3DLib.execution.cpu.mean_variance import EPSILON, MeanVariance
 from CTSAM3DLib.execution.cpu.tiles import features_of, volumes_of
 
 Part = TypeVar("Part", bound=nn.Module)
 
 
 class OneDnnConv(nn.Module):
-    """The convolution of an `nn.Conv3d` in float32 on the CPU, with that one's weights."""
+    """An `nn.Conv3d` in float32 on the CPU, computed by oneDNN with the same weights."""
 
     def __init__(self, convolution: nn.Conv3d) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class OneDnnConv(nn.Module):
 
 
 class LayoutKeepingNorm(nn.Module):
-    """The instance norm of an `nn.InstanceNorm3d`; PyTorch's copies what has its channels last, and copies it back."""
+    """An `nn.InstanceNorm3d` that keeps channels last; PyTorch's would copy to channels first and back."""
 
     def __init__(self, norm: nn.InstanceNorm3d) -> None:
         super().__init__()
@@ -44,17 +44,17 @@ class LayoutKeepingNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         normed = []
         for volume in volumes_of(x):
-            moments = Moments.of(volume.flatten(0, 2))
-            scale = moments.scale()
+            statistics = MeanVariance.of(volume.flatten(0, 2))
+            scale = statistics.scale()
             if self._norm.affine:
                 scale = scale * self._norm.weight
-            centred = (volume - moments.mean).mul_(scale)
+            centred = (volume - statistics.mean).mul_(scale)
             normed.append(centred.add_(self._norm.bias) if self._norm.affine else centred)
         return features_of(normed)
 
 
 def by_onednn(network: Part) -> Part:
-    """A copy of a network that shares its weights; only its 3D convolutions and instance norms are others."""
+    """A copy of a network that shares its weights, with 3D convolutions and instance norms replaced."""
     twin = copy.copy(network)
     twin._modules = {name: None if part is None else _replaced(part) for name, part in network._modules.items()}
     return twin

@@ -1,7 +1,7 @@
-"""Unit a prompt block for few channels: convolutions as they are, on slabs of planes that each belong to one thread.
+"""One unit of a SPADE block with few channels: direct convolutions on slabs of planes, each computed by one thread.
 
-A convolution needs the plane before a slab and the one after it. Threads make these for themselves, rather than wait
-for one another. Slabs are the same however many threads there are.
+A convolution needs the plane before a slab and the plane after it. Threads compute these planes twice rather than wait
+for one another. Slabs are the same whatever the number of threads.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU; padded ones have planes of zeros before and after.
 """
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
-from CTSAM3DLib.execution.cpu.moments import Moments
+from CTSAM3DLib.execution.cpu.mean_variance import MeanVariance
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import features_of, volumes_of
 from CTSAM3DLib.model.spade import SpadeNorm
 
 SLABS = 4
-"""Of a volume: more would have more planes made twice, fewer would leave threads idle."""
+"""Slabs of a volume: more would compute more planes twice, fewer would leave threads idle."""
 
 
 class SlabConv:
-    """A convolution of 3³ voxels."""
+    """A convolution with a 3³ kernel on a slab."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = weight.detach()
@@ -33,8 +33,8 @@ class SlabConv:
         self.new_channels = len(weight)
 
     def __call__(self, slab: Tensor) -> Tensor:
-        """The convolution of a slab without its first and last plane; y and x are padded with zeros."""
-        # `features_of` gives strides by which oneDNN sees that channels come last; any other would make it copy.
+        """Convolve a slab (z, y, x, channel), padded by zeros in y and x; the result lacks the first and last plane."""
+        # `features_of` has the strides by which oneDNN recognises channels last; with others it would copy.
         features, once = features_of([slab]), (1, 1, 1)
         (convolved,) = volumes_of(
             torch.mkldnn_convolution(features, self._weight, self._bias, (0, 1, 1), once, once, 1)
@@ -43,7 +43,7 @@ class SlabConv:
 
 
 class SlabUnit:
-    """A prompt norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
+    """SPADE norm, leaky ReLU and convolution on a grid of `side`³ voxels."""
 
     def __init__(
         self,
@@ -63,9 +63,9 @@ class SlabUnit:
         self._gamma_and_beta = torch.empty(0)
 
     def modulation_tasks(self, prompts: Tensor) -> list[list[partial[None]]]:
-        """γ and β, in one round."""
+        """Tasks that compute γ and β, in one round."""
         side = self._side
-        # Other blocks, which stand on other grids, may respond at the same time.
+        # The name holds unit and grid, since other units may compute their γ and β at the same time.
         name, width = f"scale and shift, {self._name}, {side}", self._scale_and_shift.new_channels
         self._gamma_and_beta = self._shared.take(name, side, side, side, width)
         maps = self._shared.padded_along_z("maps", side, 2, prompts.shape[1])
@@ -77,12 +77,11 @@ class SlabUnit:
         without_outside(hidden, slab, self._side)
         self._gamma_and_beta[slab] = self._scale_and_shift(hidden)
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
-        scale = moments.scale()
-        answering = partial(self._answer, x, scale, -moments.mean * scale, onto, out)
-        self._team.map(answering, self._slabs)
+    def __call__(self, x: Tensor, statistics: MeanVariance, onto: Tensor | None, out: Tensor) -> None:
+        scale = statistics.scale()
+        self._team.map(partial(self._compute, x, scale, -statistics.mean * scale, onto, out), self._slabs)
 
-    def _answer(
+    def _compute(
         self,
         x: Tensor,
         scale: Tensor,
@@ -93,11 +92,11 @@ class SlabUnit:
         buffers: BufferPool,
     ) -> None:
         normed = buffers.take("normed", slab.stop - slab.start + 2, *x.shape[1:])
-        there = slice(max(slab.start - 1, 0), min(slab.stop + 1, self._side))
-        here = normed[there.start - slab.start + 1 :][: there.stop - there.start]
-        gamma, beta = self._gamma_and_beta[there].chunk(2, dim=-1)
-        # By lines, for operations on so few channels take as long as on many.
-        lines = x[there].flatten(2)
+        planes = slice(max(slab.start - 1, 0), min(slab.stop + 1, self._side))
+        here = normed[planes.start - slab.start + 1 :][: planes.stop - planes.start]
+        gamma, beta = self._gamma_and_beta[planes].chunk(2, dim=-1)
+        # By lines of voxels: an operation on few channels takes as long as on many.
+        lines = x[planes].flatten(2)
         torch.addcmul(shift.repeat(self._side), lines, scale.repeat(self._side), out=here.flatten(2))
         torch.addcmul(beta, here, gamma, out=here)
         torch.nn.functional.leaky_relu_(here, 0.2)
@@ -110,7 +109,7 @@ class SlabUnit:
 
 
 def scale_and_shift_bias(norm: SpadeNorm) -> Tensor:
-    """The bias of the convolution that gives γ and β, by which it gives γ + 1 and β."""
+    """The bias with which the convolution for γ and β gives γ + 1 and β."""
     assert norm.scale_and_shift.bias is not None
     bias = norm.scale_and_shift.bias.detach().clone()
     bias[: len(bias) // 2] += 1
@@ -118,13 +117,13 @@ def scale_and_shift_bias(norm: SpadeNorm) -> Tensor:
 
 
 def in_slabs(side: int, parts: int) -> list[slice]:
-    """A volume's planes in so many slabs of about as many planes, or in as many as there are planes."""
+    """The `side` planes of a volume in `parts` slabs of about the same thickness, without empty ones."""
     borders = [side * part // parts for part in range(parts + 1)]
     return [slice(first, last) for first, last in itertools.pairwise(borders) if first < last]
 
 
 def without_outside(around: Tensor, slab: slice, side: int) -> None:
-    """Set to zero what a slab with the planes around it has outside the volume."""
+    """Zero the planes outside the volume of a slab that has one plane more at each end."""
     if slab.start == 0:
         around[0] = 0
     if slab.stop == side:

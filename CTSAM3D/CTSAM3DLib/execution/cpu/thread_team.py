@@ -1,8 +1,8 @@
-"""Threads that each take a part of a volume through many operations, for processors.
+"""A team of threads, each of which takes a part of a volume through many operations.
 
-PyTorch shares out every single operation, and its threads wait for one another after each. Operations of this network
-last less than a millisecond, and waiting takes a fifth of a decode. A team's threads meet only where a part needs what
-the others made of theirs.
+PyTorch parallelises every single operation, and its threads wait for one another after each. Operations of this network
+last less than a millisecond, and waiting takes a fifth of a decode. The threads of a team synchronise only where a part
+needs the results of other parts.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import torch
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
 
 Part = TypeVar("Part")
-Answer = TypeVar("Answer")
+Output = TypeVar("Output")
 
 MIN_SHARED = 2**17
-"""Numbers to read or make from which on sharing saves more than it takes, about a tenth of a millisecond."""
+"""Values read or written from which on sharing out saves more than its cost, about a tenth of a millisecond."""
 
 
 class ThreadTeam:
-    """As many threads as PyTorch uses: one that leads and works, and its helpers.
+    """As many threads as PyTorch uses: a leader, which also works, and helpers.
 
-    Each has memory of its own for intermediates, and shares out none of its operations.
+    Each thread has its own buffers and runs its operations without PyTorch's parallelism.
     """
 
     def __init__(self) -> None:
@@ -39,74 +39,74 @@ class ThreadTeam:
         joined = [self._helpers.submit(everyone.wait) for _ in range(self.size - 1)]
         joined.append(self._leader.submit(everyone.wait))
         wait(joined)
-        # A thread that sets its own number of threads also sets that of threads that are yet to come.
+        # `_join` has set PyTorch's number for threads created later too; restore it.
         torch.set_num_threads(self.size)
 
-    def run(self, work: Callable[[], Answer]) -> Answer:
-        """Call `work` on the leading thread, where it may use `map` and `start`, and return its answer."""
+    def run(self, work: Callable[[], Output]) -> Output:
+        """Call `work` on the leader, where it may use `map` and `start`, and return its result."""
 
-        def led() -> Answer:
+        def led() -> Output:
             try:
                 with torch.inference_mode():
                     return work()
-            finally:  # helpers must not go on with what was begun while the next work uses the same memory
+            finally:  # no helper may still work on these parts when the next work reuses their memory
                 _end(self._started)
                 self._started.clear()
 
         return self._leader.submit(led).result()
 
     def parts_for(self, numbers: int) -> int:
-        """In how many parts to do work that reads or makes so many numbers."""
+        """Number of parts for work that reads or writes this many values."""
         return self.size if numbers >= MIN_SHARED else 1
 
-    def map(self, work: Callable[[Part, BufferPool], Answer], parts: Sequence[Part]) -> list[Answer]:
-        """Apply `work` to each part and return the answers in the order of the parts; to be called within `run`.
+    def map(self, work: Callable[[Part, BufferPool], Output], parts: Sequence[Part]) -> list[Output]:
+        """Apply `work` to each part and return the results in the order of the parts. Call within `run`.
 
-        Parts must not write to the same memory. A thread's buffers are used again for its next part. What a part raises
+        Parts must not write to the same memory. A thread reuses its buffers for its next part. An exception of a part
         is raised when all threads have ended.
         """
         return self._start(work, parts, min(self.size, len(parts)) - 1)()
 
-    def start(self, work: Callable[[Part, BufferPool], Answer], parts: Sequence[Part]) -> Callable[[], list[Answer]]:
-        """Let idle helpers start on the parts; calling the result finishes them and returns the answers, as `map` does.
+    def start(self, work: Callable[[Part, BufferPool], Output], parts: Sequence[Part]) -> Callable[[], list[Output]]:
+        """Let idle helpers start on the parts; calling the returned function finishes them and returns as `map` does.
 
-        Call the result of an earlier start before that of a later one.
+        Wait for this batch before waiting for any batch started after it.
         """
         return self._start(work, parts, min(self.size - 1, len(parts)))
 
     def _start(
-        self, work: Callable[[Part, BufferPool], Answer], parts: Sequence[Part], helpers: int
-    ) -> Callable[[], list[Answer]]:
-        answers: dict[int, Answer] = {}
+        self, work: Callable[[Part, BufferPool], Output], parts: Sequence[Part], helpers: int
+    ) -> Callable[[], list[Output]]:
+        outputs: dict[int, Output] = {}
         remaining = iter(enumerate(parts))  # `next` is a single step, so that no part is taken twice
 
         def take_parts() -> None:
             with torch.inference_mode():
                 for index, part in remaining:
-                    answers[index] = work(part, self._own.buffers)
+                    outputs[index] = work(part, self._own.buffers)
 
         helping = [self._helpers.submit(take_parts) for _ in range(helpers)]
         self._started.extend(helping)
 
-        def finish() -> list[Answer]:
+        def finish() -> list[Output]:
             try:
                 take_parts()
             finally:
                 ended = _end(helping)
             for helper in ended:
                 helper.result()
-            return [answers[index] for index in range(len(parts))]
+            return [outputs[index] for index in range(len(parts))]
 
         return finish
 
     def _join(self) -> None:
-        torch.get_num_threads()  # at first use PyTorch gives a thread the number of all, and would forget its own
+        torch.get_num_threads()  # at first use PyTorch sets the default number, so set 1 only after it
         torch.set_num_threads(1)
         self._own.buffers = BufferPool()
 
 
 def _end(helping: Sequence[Future[None]]) -> list[Future[None]]:
-    """Cancel helpers that have not started, wait for the others, and return these."""
-    begun = [helper for helper in helping if not helper.cancel()]
-    wait(begun)
-    return begun
+    """Cancel helpers that have not started, wait for the rest, and return the ones waited for."""
+    started = [helper for helper in helping if not helper.cancel()]
+    wait(started)
+    return started

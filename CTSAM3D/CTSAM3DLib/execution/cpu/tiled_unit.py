@@ -1,4 +1,4 @@
-"""Unit a prompt block for many channels: Winograd convolution, and γ and β only where the prompts vary and changed.
+"""One unit of a SPADE block with many channels: Winograd convolution, with γ and β recomputed where prompts changed.
 
 Volumes are (z, y, x, channel), contiguous float32 on the CPU.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from CTSAM3DLib.execution.cpu.buffer_pool import BufferPool
+from CTSAM3DLib.execution.cpu.mean_variance import MeanVariance
 from CTSAM3DLib.execution.cpu.modulation_cache import ModulationCache
-from CTSAM3DLib.execution.cpu.moments import Moments
 from CTSAM3DLib.execution.cpu.thread_team import ThreadTeam
 from CTSAM3DLib.execution.cpu.tiles import TileGrid, inside
 from CTSAM3DLib.execution.cpu.winograd import WinogradConv
@@ -20,12 +20,12 @@ from CTSAM3DLib.model.spade import SpadeNorm
 
 
 def tile_on(side: int) -> int:
-    """The side of the tiles of a grid; on 8³, tiles of 4³ would be too few for their larger weights."""
+    """Side of the tiles on a grid of `side`³ voxels; on 8³ tiles of 4³ would be too few for their larger weights."""
     return 2 if side <= 8 else 4
 
 
 class TiledUnit:
-    """A prompt norm, leaky ReLU and convolution on the tiles of a grid of `side`³ voxels."""
+    """SPADE norm, leaky ReLU and convolution on the tiles of a grid of `side`³ voxels."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class TiledUnit:
         self._conv = WinogradConv(weight, bias, self._grid)
 
     def modulation_tasks(self, prompts: Tensor) -> list[list[partial[None]]]:
-        """γ and β, in two rounds."""
+        """Tasks that compute γ and β, in two rounds."""
         return self._modulation.modulation_tasks(prompts)
 
-    def __call__(self, x: Tensor, moments: Moments, onto: Tensor | None, out: Tensor) -> None:
+    def __call__(self, x: Tensor, statistics: MeanVariance, onto: Tensor | None, out: Tensor) -> None:
         normed = self._shared.padded("normed", self._grid.side, x.shape[-1])
-        scale = moments.scale()
-        self._team.map(partial(self._norm, x, scale, -moments.mean * scale, normed), self._parts)
+        scale = statistics.scale()
+        self._team.map(partial(self._norm, x, scale, -statistics.mean * scale, normed), self._parts)
         self._team.map(partial(self._convolve, normed, onto, out), self._parts)
 
     def _norm(
@@ -58,7 +58,7 @@ class TiledUnit:
     ) -> None:
         source = self._grid.view(x, layers)
         tiles = torch.addcmul(shift, source, scale, out=buffers.take("features", *source.shape))
-        gamma, beta = self._modulation.of(layers).view(*source.shape[:-1], -1).chunk(2, dim=-1)
+        gamma, beta = self._modulation.maps(layers).view(*source.shape[:-1], -1).chunk(2, dim=-1)
         torch.addcmul(beta, tiles, gamma, out=tiles)
         torch.ops.aten.leaky_relu.out(tiles, 0.2, out=self._grid.view(inside(normed), layers))
 

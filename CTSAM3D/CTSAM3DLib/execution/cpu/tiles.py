@@ -1,4 +1,4 @@
-"""Volumes cut into tiles, for work that fits into the processor's caches.
+"""Volumes cut into tiles that fit into the processor's caches.
 
 Volumes are (z, y, x, channel), tiles (z, y, x, tile, channel), float32 on the CPU. A volume's tiles are numbered in the
 order z, y, x; work goes layer by layer of tiles along z.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 BLOCK = 32
-"""Tiles that are worked on at a time."""
+"""Tiles processed at a time."""
 
 
 def inside(padded: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class TileGrid:
         return self.side // self.tile
 
     def layers(self) -> list[range]:
-        """Layers of tiles, about `BLOCK` tiles at a time."""
+        """The layers of tiles in groups of about `BLOCK` tiles."""
         step = max(1, BLOCK // self.along**2)
         return [range(first, min(first + step, self.along)) for first in range(0, self.along, step)]
 
@@ -50,26 +50,26 @@ class TileGrid:
         return split.permute(1, 3, 5, 0, 2, 4, 6)
 
     def slabs(self, padded: Tensor, layers: range) -> Tensor:
-        """These layers with a voxel around them as a view of the padded volume, in which they overlap by two planes.
+        """Each of these layers with one voxel around it, as a view of the padded volume.
 
-        (layer, z, voxel of a plane and channel).
+        (layer, z, (y, x, channel)); consecutive layers overlap by two planes.
         """
         plane = (self.side + 2) ** 2 * padded.shape[-1]
         shape, strides = (len(layers), self.tile + 2, plane), (self.tile * plane, plane, 1)
         return padded.as_strided(shape, strides, padded.storage_offset() + layers.start * self.tile * plane)
 
     def voxels(self, numbers: Tensor) -> Tensor:
-        """Where the voxels of tiles and those around them lie in the slabs of as many layers as it takes.
+        """Indices in slabs of the voxels of tiles with one voxel around them: ((z, y, x), tile).
 
-        `numbers` count from the first layer's first tile. (z, y and x, number of the tile), numbers of voxels.
+        `numbers` of tiles count from the first tile of the first layer.
         """
         return self._around[:, None] + self._corners[numbers]
 
     def blocks(self, numbers: Tensor) -> list[Tensor]:
-        """Tiles by these numbers in as few blocks of `BLOCK` as have a row for each, and -1 in rows that stay empty.
+        """Tiles in as few blocks of `BLOCK` rows as possible, with -1 in empty rows.
 
-        A tile always has the same row, whichever tiles are asked for: products round rows of other places, and those of
-        products of other sizes, differently on some processors.
+        A tile always has the same row, whichever tiles are computed: on some processors a matrix product rounds a row
+        differently in another place or in a product of another size.
         """
         rows = self._rows[numbers]
         order = rows.argsort(stable=True)
@@ -82,32 +82,32 @@ class TileGrid:
 
     @cached_property
     def borders(self) -> Tensor:
-        """For each tile which of 27 it is: at the first, the last or no side of the volume along z, y and x."""
+        """For each tile its kind, 0..26: whether it lies at the first, the last or no side of the volume, by axis."""
         place = torch.ones(self.along, dtype=torch.long)
         place[0], place[-1] = 0, 2
         return (9 * place[:, None, None] + 3 * place[:, None] + place).flatten()
 
     @cached_property
     def _rows(self) -> Tensor:
-        """The row of every tile in its block; those that lie near one another, as after a click, seldom share one."""
+        """The row of every tile in a block; tiles near one another, as after a click, seldom have the same row."""
         along = torch.arange(self.along)
         return ((26 * along[:, None, None] + 24 * along[:, None] + along) % BLOCK).flatten()
 
     @cached_property
     def _corners(self) -> Tensor:
-        """The first voxel of every tile in the slabs."""
+        """Index of the first voxel of every tile in the slabs."""
         row, along = self.side + 2, torch.arange(self.along)
         layer = along * (self.tile + 2) * row**2
         return (layer[:, None, None] + along[:, None] * self.tile * row + along * self.tile).flatten()
 
     @cached_property
     def _around(self) -> Tensor:
-        """The voxels of a slab from a tile's first on."""
+        """Indices of a tile's voxels in a slab, relative to its first voxel."""
         return cube_in(self.side + 2, self.tile + 2)
 
 
 def cube_in(row: int, side: int) -> Tensor:
-    """The numbers of the voxels of a cube of `side`³ at the first corner of a volume whose lines have `row` voxels."""
+    """Indices of the voxels of a cube of `side`³ in the first corner of a volume of `row`³ voxels."""
     along = torch.arange(side)
     return (along[:, None, None] * row**2 + along[:, None] * row + along).flatten()
 
@@ -119,5 +119,5 @@ def volumes_of(features: Tensor) -> list[Tensor]:
 
 def features_of(volumes: Sequence[Tensor]) -> Tensor:
     """The inverse of `volumes_of`."""
-    together = volumes[0][None] if len(volumes) == 1 else torch.stack(list(volumes))
-    return together.permute(0, 4, 1, 2, 3)
+    batch = volumes[0][None] if len(volumes) == 1 else torch.stack(list(volumes))
+    return batch.permute(0, 4, 1, 2, 3)

@@ -1,1 +1,1 @@
-"""The networks of the paper's Table 4 that do without ResT or without PSAP."""
+"""Variants of the paper's Table 4: a U-Net encoder in place of ResT, Fourier-feature prompts in place of PSAP."""

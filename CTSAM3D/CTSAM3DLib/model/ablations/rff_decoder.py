@@ -1,11 +1,11 @@
-"""The prompting of SAM in three dimensions: random Fourier features, which the paper's Table 4 sets against PSAP.
+"""SAM's prompting in three dimensions: random Fourier features, compared to PSAP in the paper's Table 4.
 
 A click is a token: Fourier features of its position (paper, Eq. 1; Tancik et al., NeurIPS 2020) plus a learned
-embedding of its sign. The previous mask is added to the image features. A transformer exchanges tokens and image both
-ways; the mask token then gives the filter that finds the mask in the upscaled features (Kirillov et al., "Segment
-Anything", ICCV 2023; the transformer is MONAI's port to 3D). The paper leaves the details of its ablation open. Here,
-SAM's grid of image tokens, a sixteenth of the image, is one of 16³, which two upscalings take to 64³ as in SAM; it sums
-up all levels of the encoder, which PSAP sees too. At the paper's sizes there are 256 channels, 8 heads and two layers,
+embedding of its sign. The previous mask is added to the image features. A two-way transformer updates tokens and image
+features; the mask token then gives the filter that finds the mask in the upscaled features (Kirillov et al., "Segment
+Anything", ICCV 2023; the transformer is MONAI's port to 3D). The paper leaves the details of its ablation open. Here
+the grid of image tokens is 16³, upscaled twice to 64³ as in SAM; it is the sum of all levels of the encoder, which PSAP
+gets too. At the paper's sizes there are 256 channels, 8 heads and two layers,
 as in SAM: 3.9 M parameters and 3.0 G multiply-adds per patch (PSAP 32.3 M and 125.2 G).
 
 Tensors are (batch, channel, z, y, x), tokens (batch, n, channel); positions are z, y, x in [-1, 1].
@@ -30,13 +30,13 @@ HEAD_WIDTH = 32
 GRID = 16
 """Side of the grid of image tokens."""
 MAX_CLICKS = 16
-"""Clicks of each sign that become tokens; further ones are left out."""
+"""Clicks of each sign that become tokens; further clicks are ignored."""
 PEAK = 0.95
-"""A click map is 1 at a click and at most 0.88 beside it, also where another click has overwritten it."""
+"""Height of a click in a click map: 1 at the click, at most 0.88 beside it, also where clicks overlap."""
 
 
 def clicks_in(click_map: Tensor) -> tuple[Tensor, Tensor]:
-    """The clicks drawn in maps (batch, z, y, x): positions (batch, MAX_CLICKS, 3), and which of them are clicks."""
+    """The clicks in click maps (b, z, y, x): positions (b, MAX_CLICKS, 3), and whether each is one (b, MAX_CLICKS)."""
     heights, indices = click_map.flatten(1).topk(MAX_CLICKS)
     voxels = torch.stack(torch.unravel_index(indices, click_map.shape[1:]), dim=-1)
     return centres(voxels, click_map.shape[-1]), heights > PEAK
@@ -49,7 +49,7 @@ def grid_positions(side: int, device: torch.device) -> Tensor:
 
 
 def centres(voxels: Tensor, side: int) -> Tensor:
-    """Centres of voxels of a grid over the patch, which reaches from -1 to 1."""
+    """Positions, -1..1 over the patch, of the centres of voxels of a grid with `side`³ voxels."""
     return (2 * voxels + 1) / side - 1
 
 
@@ -61,7 +61,7 @@ class FourierFeatures(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.register_buffer("frequencies", SCALE * torch.randn(3, FREQUENCIES))
-        # At the paper's width they are used as they are; fewer frequencies in a thinner network would tell less apart.
+        # A narrower network keeps all frequencies and projects them, since fewer would separate positions worse.
         self.to_width = nn.Identity() if width == 2 * FREQUENCIES else nn.Linear(2 * FREQUENCIES, width)
 
     def forward(self, positions: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ class FourierFeatures(nn.Module):
 
 
 class MaskEmbedding(nn.Sequential):
-    """A mask at 64³ becomes features at 16³; one of zeros, before the first answer, a learned constant."""
+    """The previous mask (b, 1, 64, 64, 64) becomes features (b, width, 16, 16, 16)."""
 
     def __init__(self, width: int) -> None:
         first, second = width // 16, width // 4
@@ -87,10 +87,10 @@ class MaskEmbedding(nn.Sequential):
 
 
 class FourierDecoder(nn.Module):
-    """Levels and prompts as `PromptDecoder` takes them become mask logits and an estimate of quality.
+    """Levels and prompt maps, as `PromptDecoder` takes them, become mask logits and a quality estimate.
 
-    The clicks are read off their maps. With a `fine_width` the image and the level at 32³ are added to the upscaled
-    features, as SAM 2 does (Ravi et al., 2024); there is no guidance by the CT, which is not part of SAM's prompting.
+    The clicks are recovered from their maps. With a `fine_width` the image and the level at 32³ are added to the
+    upscaled features, as in SAM 2 (Ravi et al., 2024); there are no guidance maps, which SAM does not have.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -115,11 +115,11 @@ class FourierDecoder(nn.Module):
         self.quality_head = MLP(width, config.quality_width, 1, num_layers=3)
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask logits (batch, 1, 64, 64, 64) and quality (batch,)."""
+        """Mask logits (b, 1, 64, 64, 64) and quality (b,)."""
         previous, positive, negative = prompts.unbind(dim=1)
         coarse = levels[-len(self.embed_levels) :]
         image = self._image_features(coarse) + self.embed_mask(previous[:, None])
-        tokens = torch.cat(
+        tokens = torch.cat(  # (b, 2 + 2 * MAX_CLICKS, width)
             [
                 torch.stack([self.mask_token, self.quality_token]).expand(len(prompts), -1, -1),
                 self._click_tokens(positive, self.positive),
@@ -129,12 +129,12 @@ class FourierDecoder(nn.Module):
         )
         image_positions = self.embed_position(grid_positions(GRID, prompts.device)).transpose(0, 1)[None]
         tokens, image_tokens = self.transformer(image, image_positions, tokens)
-        upscaled = self._upscaled(grid_from(image_tokens, GRID), levels[: -len(coarse)])
+        upscaled = self._upscaled(grid_from(image_tokens, GRID), levels[: -len(coarse)])  # (b, width / 8, 64, 64, 64)
         logits = torch.einsum("bc,bczyx->bzyx", self.filter_head(tokens[:, 0]), upscaled)
         return logits[:, None], self.quality_head(tokens[:, 1])[:, 0]
 
     def _image_features(self, coarse: list[Tensor]) -> Tensor:
-        """All levels in one, (batch, width, 16, 16, 16)."""
+        """The sum of all levels, (b, width, 16, 16, 16)."""
         features = [
             F.interpolate(embed(level), size=(GRID, GRID, GRID), mode="trilinear", align_corners=False)
             for embed, level in zip(self.embed_levels, coarse, strict=True)
@@ -142,12 +142,12 @@ class FourierDecoder(nn.Module):
         return self.image_norm(torch.stack(features).sum(dim=0))
 
     def _click_tokens(self, click_map: Tensor, sign: Tensor) -> Tensor:
-        """(batch, MAX_CLICKS, width); the places without a click have a token that says so."""
+        """Tokens (b, MAX_CLICKS, width); a learned token stands for absent clicks."""
         positions, are_clicks = clicks_in(click_map)
         return torch.where(are_clicks[..., None], self.embed_position(positions) + sign, self.no_click)
 
     def _upscaled(self, x: Tensor, fine: list[Tensor]) -> Tensor:
-        """Features at 64³; `fine` is empty, or the image and the level at 32³."""
+        """Features (b, width / 8, 64, 64, 64); `fine` is empty, or the image and the level at 32³."""
         for index, upscale in enumerate(self.upscales):
             x = upscale(x)
             if fine:

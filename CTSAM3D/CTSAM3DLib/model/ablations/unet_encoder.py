@@ -16,9 +16,9 @@ from CTSAM3DLib.model.unet import ConvBlock
 
 
 class UNetEncoder(nn.Module):
-    """A patch (batch, 1, 64, 64, 64) scaled to [0, 1] becomes four levels, at 16³, 8³, 4³ and 2³.
+    """A patch (b, 1, 64, 64, 64), 0..1, becomes the levels of `ImageEncoder`: (b, level_widths[i], n, n, n).
 
-    With a `fine_width` the patch itself and a level at 32³ come before them, as from `ImageEncoder`.
+    n is 16, 8, 4 and 2. With a `fine_width` the patch itself and a level at 32³ come before them.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -34,7 +34,7 @@ class UNetEncoder(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         halved = [image]
         for stage in self.stages:
-            halved.append(stage(halved[-1]))
+            halved.append(stage(halved[-1]))  # 32³, 16³, 8³, 4³, 2³
         image, at_32, *coarser = halved
         levels = [to_level(features) for to_level, features in zip(self.to_levels, coarser, strict=True)]
         return levels if self.to_fine is None else [image, self.to_fine(at_32), *levels]

@@ -1,1 +1,1 @@
-"""What only the bundled network has: a U-Net's voxel embedding, and guidance maps."""
+"""The bundled network's own parts: a voxel embedding, guidance maps, and the decoder that uses them."""

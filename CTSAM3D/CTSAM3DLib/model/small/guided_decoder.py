@@ -1,8 +1,10 @@
-"""The bundled network's prompt decoder: PSAP with a finer grid of image features, and guidance maps.
+"""The bundled network's prompt decoder: PSAP with image features at 32³ and guidance maps.
 
-It differs from the paper's decoder (`model/decoder.py`) in three points. Features at 32³ and the image itself join the
-others; the prompts are joined by what the CT says of them (`guidance.py`); and the mask is computed at 32³, where each
-voxel gives its eight parts (`FineHead`), rather than after a last upscaling.
+It differs from the paper's decoder (`model/decoder.py`) in three points:
+
+1. image features at 32³ and the image itself join the coarser levels;
+2. guidance maps (`guidance.py`) join the prompt maps;
+3. the mask is computed at 32³, eight voxels of 64³ as eight channels (`FineHead`), in place of a last upscaling.
 """
 
 from __future__ import annotations
@@ -12,16 +14,22 @@ from torch import Tensor, nn
 
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.layers import Conv, Upscale, quality_head, stacked
-from CTSAM3DLib.model.pixel_shuffle import shuffled, unshuffled
-from CTSAM3DLib.model.small.guidance import guidance_maps, halved, nearness, of_one_structure, similarity
+from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, quality_head
+from CTSAM3DLib.model.pixel_shuffle import pixel_shuffle, pixel_unshuffle
+from CTSAM3DLib.model.small.guidance import (
+    embedding_maps,
+    geodesic_proximity,
+    guidance_maps,
+    intensity_similarity,
+    max_pooled,
+)
 from CTSAM3DLib.model.spade import PROMPT_MAPS, SpadeBlock
 
 
 class FineHead(nn.Module):
-    """Mask logits at 64³ from features at 32³ and all eight voxels of the image and of its similarity under each.
+    """Mask head: features at 32³, with image and intensity similarity at 64³, become mask logits at 64³.
 
-    Eight voxels as eight channels of a grid of 32³ cost a third of what convolutions at 64³ do on a CPU.
+    Eight voxels as eight channels of a grid of 32³ cost a third of convolutions at 64³ on a CPU.
     """
 
     def __init__(self, width: int, fine_width: int) -> None:
@@ -29,15 +37,16 @@ class FineHead(nn.Module):
         self.conv = Conv(width + 8 * (1 + PROMPT_MAPS), fine_width)
         self.to_mask = Conv(fine_width, 8)
 
-    def forward(self, x: Tensor, image: Tensor, likeness: Tensor) -> Tensor:
-        fine = F.leaky_relu(self.conv(stacked(x, unshuffled(image), unshuffled(likeness))), 0.2)
-        return shuffled(self.to_mask(fine))
+    def forward(self, x: Tensor, image: Tensor, similarity: Tensor) -> Tensor:
+        joined = concatenated(x, pixel_unshuffle(image), pixel_unshuffle(similarity))  # (b, width + 8 + 24, 32, 32, 32)
+        fine = F.leaky_relu(self.conv(joined), 0.2)
+        return pixel_shuffle(self.to_mask(fine))  # (b, 8, 32, 32, 32) to (b, 1, 64, 64, 64)
 
 
 class GuidedDecoder(nn.Module):
-    """Image, levels at 32³ to 2³ and prompts (b, 3, 64, 64, 64) become mask logits and an estimate of quality.
+    """PSAP with guidance: image, levels at 32³ to 2³ and prompt maps become mask logits and a quality estimate.
 
-    With a `semantic_width` the voxel embedding at 32³ (`embedding.py`) comes after the image.
+    With a `semantic_width` the voxel embedding at 32³ (`embedding.py`) follows the image among the levels.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -60,22 +69,26 @@ class GuidedDecoder(nn.Module):
         self.quality_head = quality_head(width, config.quality_width)
 
     def forward(self, levels: list[Tensor], prompts: Tensor) -> tuple[Tensor, Tensor]:
-        """Mask logits (b, 1, 64, 64, 64) and quality (b,)."""
+        """Decode levels, as `CTSAM3D.encode` gives them, with prompt maps (b, 3, 64, 64, 64).
+
+        Returns mask logits (b, 1, 64, 64, 64) and quality, the estimated Dice of the mask, (b,).
+        """
         image, embedding, skips, x = self.unpacked(levels)
-        likeness = similarity(image, prompts)
-        guidance = [F.avg_pool3d(likeness, 2), nearness(image, prompts)]
+        similarity = intensity_similarity(image, prompts)  # (b, 3, 64, 64, 64)
+        guidance = [F.avg_pool3d(similarity, 2), geodesic_proximity(image, prompts)]
         if embedding is not None:
-            guidance.append(of_one_structure(embedding, prompts, self.semantic_width))
-        *coarse_maps, finest_maps = guided(pooled(prompts), stacked(*guidance))
+            guidance.append(embedding_maps(embedding, prompts, self.semantic_width))
+        *coarse_maps, finest_maps = guided(pooled(prompts), concatenated(*guidance))
         for block, upscale, maps in zip(self.blocks, self.upscales, coarse_maps, strict=False):
-            x = stacked(upscale(block(x, maps)), skips.pop())
+            x = concatenated(upscale(block(x, maps)), skips.pop())  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³
         x = self.blocks[-1](x, finest_maps)  # (b, c, 32, 32, 32)
-        return self.fine_head(x, image, likeness), self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
+        return self.fine_head(x, image, similarity), self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
 
     def unpacked(self, levels: list[Tensor]) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor]:
-        """The encoder's image (b, 1, 64³), embedding (b, c, 32³) if any, levels at 32³ to 4³, and that at 2³.
+        """Split the encoder's levels.
 
-        What was computed in bfloat16 on a GPU may have to be decoded on the CPU, which wants float32.
+        Returns the image (b, 1, 64, 64, 64), the voxel embedding (b, c, 32, 32, 32) if any, the levels at 32³ to 4³ as
+        skips, and the level at 2³. All are float32: levels from a GPU can be bfloat16 and be decoded on the CPU.
         """
         image, *levels = levels
         embedding = levels.pop(0).float() if self.semantic_width else None
@@ -84,22 +97,22 @@ class GuidedDecoder(nn.Module):
 
 
 def pooled(prompts: Tensor) -> list[Tensor]:
-    """The prompt maps at 2³ to 32³: each voxel has the mean of the previous mask, and the greatest of the click maps.
+    """The prompt maps (b, 3, n, n, n) at n = 2, 4, 8, 16, 32: mean pooling of the mask, max pooling of the clicks.
 
     Interpolated as in the paper, a click would fall between the samples of the coarsest grids.
     """
     mask, clicks = prompts[:, :1], prompts[:, 1:]
     maps: list[Tensor] = []
     for _ in range(5):
-        mask, clicks = F.avg_pool3d(mask, 2), halved(clicks)
-        maps.insert(0, stacked(mask, clicks))
+        mask, clicks = F.avg_pool3d(mask, 2), max_pooled(clicks)
+        maps.insert(0, concatenated(mask, clicks))
     return maps
 
 
 def guided(resized: list[Tensor], guidance: Tensor) -> list[Tensor]:
-    """The prompt maps at 2³ to 32³, each joined by the guidance at 32³, averaged over its parts."""
+    """The prompt maps at 2³ to 32³, each joined along channels by the guidance (b, g, 32, 32, 32), mean pooled."""
     joined: list[Tensor] = []
     for maps in reversed(resized):
-        joined.insert(0, stacked(maps, guidance))
+        joined.insert(0, concatenated(maps, guidance))
         guidance = F.avg_pool3d(guidance, 2)
     return joined

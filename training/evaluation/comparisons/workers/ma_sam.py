@@ -15,7 +15,7 @@ from .clones import module_of
 from .serve import serve
 
 FOLDER = "MA-SAM"
-LOWEST_HU, HIGHEST_HU = -200, 250
+MIN_HU, MAX_HU = -200, 250
 AROUND = 2
 """Slices on both sides that are seen and answered with one."""
 RANK = 32
@@ -46,7 +46,7 @@ class MaSam(AdaptedSam):
 
     def share(self, hu: torch.Tensor) -> torch.Tensor:
         """What it clips to; 0 and 1 are the least and the greatest of five slices, so that they come later."""
-        return hu.clip(LOWEST_HU, HIGHEST_HU)
+        return hu.clip(MIN_HU, MAX_HU)
 
     def flipped(self, volume: torch.Tensor) -> torch.Tensor:
         """Columns from left to right."""

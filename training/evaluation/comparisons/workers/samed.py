@@ -13,7 +13,7 @@ from .adapted_sam import AdaptedSam
 from .clones import module_of
 from .serve import serve
 
-LOWEST_HU, HIGHEST_HU = -125, 275
+MIN_HU, MAX_HU = -125, 275
 SEEN = 224
 """Its slices are shrunk to this before they are enlarged for SAM."""
 RANK = 4
@@ -43,7 +43,7 @@ class Samed(AdaptedSam):
 
     def share(self, hu: torch.Tensor) -> torch.Tensor:
         """Its window as 0..1."""
-        return (hu.clip(LOWEST_HU, HIGHEST_HU) - LOWEST_HU) / (HIGHEST_HU - LOWEST_HU)
+        return (hu.clip(MIN_HU, MAX_HU) - MIN_HU) / (MAX_HU - MIN_HU)
 
     def flipped(self, volume: torch.Tensor) -> torch.Tensor:
         """Rows from back to front."""

@@ -16,7 +16,7 @@ from .serve import Settings, Spacing, serve
 from .weights import chosen, device_of, identity, load_into
 
 SPACING_MM = (1.5, 1.5, 1.5)
-LOWEST_HU, HIGHEST_HU = -963.8247715525971, 1053.678477684517
+MIN_HU, MAX_HU = -963.8247715525971, 1053.678477684517
 """What the published bundle scales to 0 and 1."""
 PATCH = (128, 128, 128)
 ZERO_SHOT_CLASS = 133
@@ -41,7 +41,7 @@ class Vista3d(AllAtOnce):
         """The CT on the network's grid."""
         image = resampled(hu, spacing, SPACING_MM)
         self._scale = np.array(image.shape[2:]) / hu.shape
-        self._image = to_ras((image.clip(LOWEST_HU, HIGHEST_HU) - LOWEST_HU) / (HIGHEST_HU - LOWEST_HU))
+        self._image = to_ras((image.clip(MIN_HU, MAX_HU) - MIN_HU) / (MAX_HU - MIN_HU))
 
     def segment(self, voxels: np.ndarray, positive: np.ndarray) -> np.ndarray:
         """The mean of the patches around the clicks; what lies in none of them is outside."""
