@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from CTSAM3DLib.atomic import writing_whole
+from CTSAM3DLib.clicks.sign import is_negative
 from CTSAM3DLib.errors import ClickError
 from CTSAM3DLib.imaging.geometry import Geometry
 
@@ -100,8 +101,7 @@ def to_lps(position: Sequence[float], coordinates: str, geometry: Geometry) -> P
 def read_markups(path: str | os.PathLike[str]) -> list[Click]:
     """Return the placed points of all lists in a Slicer .mrk.json file, in order. Raises ClickError.
 
-    A point is negative if its description says "negative", or its label starts with "-" or "neg", or its list's
-    name starts with "negative".
+    `CTSAM3DLib.clicks.sign.is_negative` says which points are negative.
     """
     try:
         markups = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
@@ -159,17 +159,12 @@ def _outside(number: int, position: Position, geometry: Geometry) -> str:
 
 def _clicks_of(markup: dict[str, Any]) -> list[Click]:
     is_ras = _IS_RAS[str(markup.get("coordinateSystem", "LPS")).upper()]
-    all_negative = markup.get("name", "").lower().startswith("negative")
     clicks = []
     for point in markup.get("controlPoints", []):
         if point.get("positionStatus", "defined") != "defined":
             continue
         x, y, z = _position(point["position"])
-        negative = (
-            all_negative
-            or point.get("description", "").strip().lower() == "negative"
-            or point.get("label", "").strip().lower().startswith(("-", "neg"))
-        )
+        negative = is_negative(point.get("label", ""), point.get("description", ""), markup.get("name", ""))
         clicks.append(Click((-x, -y, z) if is_ras else (x, y, z), not negative))
     return clicks
 

@@ -26,6 +26,7 @@ from CTSAM3DLib.errors import MemoryForecastError, ModelError
 from CTSAM3DLib.execution.cuda_graphs import FastOnCuda
 from CTSAM3DLib.execution.memory import memory_forecast
 from CTSAM3DLib.execution.policy import TOLERANCE, Execution, Prefetching, fast_on_cpu
+from CTSAM3DLib.imaging.resampling import PATCH
 from CTSAM3DLib.model import CTSAM3D
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Engine:
         self._run(lambda: self._start(device))
         # In the background, while the CT is read.
         self._thread.submit(self._warm_up)
-        self.prefetch(lambda: np.zeros((3, 64, 64, 64), np.float32))
+        self.prefetch(lambda: np.zeros((3, *(PATCH,) * 3), np.float32))
 
     @property
     def device(self) -> str:
@@ -166,8 +167,8 @@ class Engine:
     def _trial(self, batch: int = 1) -> NDArray[np.uint8]:
         """Probabilities (0..255) of a made-up patch, decoded in a batch of so many alike."""
         rng = np.random.default_rng(0)
-        patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
-        prompts = rng.random((3, 64, 64, 64), np.float32)
+        patch = rng.normal(0, 200, (PATCH,) * 3).astype(np.int16)
+        prompts = rng.random((3, *(PATCH,) * 3), np.float32)
         prompts[:, :32] = 0  # much of a real patch has no prompts
         (features,) = self._in_batches(self._encode, [patch])
         return self._in_batches(self._decode, [(features, prompts)] * batch)[0][0]

@@ -14,6 +14,8 @@ PAPER_SPACING = 1.5
 """Voxel of the paper's network, mm."""
 AIR_HU = -1024
 """HU of what lies outside a CT."""
+PATCH = 64
+"""Voxels along each axis of the patch that every network sees."""
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.resampling import PATCH
+
 SIGMA = 2.0
 RADIUS = 8
 
 
 def click_maps(
-    points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = 64
+    points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = PATCH
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(positive, negative) click maps of a patch, float32 (z, y, x), as the published code draws them.
 

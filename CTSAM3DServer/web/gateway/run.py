@@ -17,7 +17,8 @@ from aiohttp import web
 
 from CTSAM3DLib.atomic import writing_whole
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DServer.settings import SettingsError, is_loopback
+from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DServer.settings import SettingsError
 from CTSAM3DServer.web.gateway.front import Front
 from CTSAM3DServer.web.gateway.model_servers import Networks
 from CTSAM3DServer.web.gateway.processes import Workspaces
