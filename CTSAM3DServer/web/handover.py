@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel
 
@@ -34,8 +33,3 @@ class Start(BaseModel, frozen=True):
     servers: tuple[KnownServer, ...] = ()
     ct: Path | None = None
     """A CT to begin with."""
-
-    @classmethod
-    def read(cls, stream: IO[bytes]) -> Start:
-        """The start in a line of UTF-8; as text it would be read by Windows' code page, and its paths be others."""
-        return cls.model_validate_json(stream.readline())
