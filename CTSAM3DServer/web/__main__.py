@@ -25,7 +25,7 @@ def main() -> None:
     end_with_parent(lambda: os._exit(0))
     server = get_server("ctsam3d", client_type="vue3")
     scene = Scene(server, decorate_slices, decorate_surfaces)
-    backends = Backends(Front(start.front, start.secret), start.models, start.servers)
+    backends = Backends(Front(start.front, start.secret, start.models), start.servers)
     workspace = Workspace(server.state, scene, backends, start.folder)
     build_page(server, workspace)
     tell_pointer(scene, server.state)

@@ -6,17 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from CTSAM3DLib.interaction.backends import KnownServer
+
 DOOR_HEADER = "X-CTSAM3D-Door"
 """Carries the secret in every request of the front to a workspace: nobody else on the computer gets in."""
-
-
-class KnownServer(BaseModel, frozen=True):
-    """A server that the page offers; its models are known once it was asked."""
-
-    address: str
-    key: str | None = None
-    ca_file: str | None = None
-    models: tuple[str, ...] = ()
 
 
 class Start(BaseModel, frozen=True):

@@ -136,8 +136,22 @@ def write_markups(path: str | os.PathLike[str], clicks: Sequence[Click], labels:
         temporary.write_text(json.dumps({"@schema": _MARKUPS_SCHEMA, "markups": [markup]}, indent=2), encoding="utf-8")
 
 
-def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> None:
-    """Raise ClickError unless there is a positive click and every click lies in the volume."""
+class CheckedClicks(tuple[Click, ...]):
+    """Clicks that `check_clicks` has found right for `geometry`; on their further way they need no other check."""
+
+    geometry: Geometry
+
+    def __new__(cls, clicks: Sequence[Click], geometry: Geometry) -> CheckedClicks:
+        """The clicks, marked."""
+        checked = super().__new__(cls, clicks)
+        checked.geometry = geometry
+        return checked
+
+
+def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> CheckedClicks:
+    """The clicks, checked once. Raises ClickError unless one is positive and every one lies in the volume."""
+    if isinstance(clicks, CheckedClicks) and clicks.geometry == geometry:
+        return clicks
     if not clicks:
         raise ClickError("There is no click; give at least one inside the structure.")
     if not any(click.positive for click in clicks):
@@ -145,6 +159,7 @@ def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> None:
     for number, click in enumerate(clicks, start=1):
         if not geometry.contains(click.position):
             raise ClickError(_outside(number, click.position, geometry))
+    return CheckedClicks(clicks, geometry)
 
 
 def _outside(number: int, position: Position, geometry: Geometry) -> str:

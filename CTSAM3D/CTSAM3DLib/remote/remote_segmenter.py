@@ -146,9 +146,8 @@ class RemoteSession:
         `progress` is called with partial results as the mask grows. Raises ClickError as a local session does,
         ServerError, and Cancelled when `cancel` is set; none of them loses anything.
         """
-        clicks = tuple(clicks)
         check_reach(reach)
-        check_clicks(clicks, self.geometry)
+        clicks = tuple(check_clicks(clicks, self.geometry))
         if len(clicks) > MAX_CLICKS:
             raise ClickError(f"There are more than {MAX_CLICKS} clicks; a server takes no more in one list.")
         shown, before, repeats = 0, -1, 0

@@ -112,10 +112,11 @@ class Session:
         `progress` is called with every partial result, the clicked patch first. Raises ClickError for no click, only
         negative clicks, or a click outside the volume; Cancelled when `cancel` is set, which loses nothing.
         """
-        clicks = tuple(clicks)
+        checked = check_clicks(clicks, self.geometry)
+        clicks = tuple(checked)
         with self._lock:
             shown: State | None = None
-            for turn in self.turns(clicks, reach):
+            for turn in self.turns(checked, reach):
                 if progress is not None and shown is not None and turn.state is not shown:
                     progress(self.result(clicks, reach, turn.state, final=False))
                 shown = turn.state
@@ -128,9 +129,8 @@ class Session:
 
         Whoever holds the iterator may leave it at any pause. Raises what `segment` raises.
         """
-        clicks = tuple(clicks)
         check_reach(reach)
-        check_clicks(clicks, self.geometry)
+        clicks = tuple(check_clicks(clicks, self.geometry))
         prefixes = _prefixes(clicks)
         known, state = self._longest_known(prefixes, reach)
         for count in range(known + 1, len(clicks) + 1):

@@ -44,9 +44,9 @@ def web(
     first = ModelStore().find(model)
     tls = tls_context(tls_cert, tls_key)
     try:
+        from CTSAM3DLib.interaction.backends import KnownServer
         from CTSAM3DLib.remote.connection import complete_address
         from CTSAM3DServer.web.gateway.run import WebSettings, serve_web
-        from CTSAM3DServer.web.handover import KnownServer
     except ModuleNotFoundError as missing:
         raise CTSAM3DError(
             f"The page needs {missing.name}, which is missing; install it by: pip install 'ctsam3d[web]'."
@@ -58,7 +58,7 @@ def web(
         port=port,
         device=device,
         ct=None if ct is None else ct.resolve(),
-        servers=tuple(KnownServer(address=complete_address(one), key=server_key) for one in server or []),
+        servers=tuple(KnownServer(complete_address(one), key=server_key) for one in server or []),
         tls=tls,
         keep=keep,
     )
