@@ -38,7 +38,7 @@ class ClickedSegments(Protocol[SegmentT_contra]):
         """Let this list be pending."""
 
     def drop(self, segment: SegmentT_contra, /) -> None:
-        """Forget the pending list, and stop what was asked for it; the mask is as it was."""
+        """Forget the pending list, and stop what was asked for it; the mask is as it was. The segment may be gone."""
 
 
 class History(Protocol):
@@ -172,7 +172,7 @@ class ClickEditor(Generic[SegmentT, ChoiceT]):
                 if seen != of_mask:
                     step = _Step(tuple(of_mask), tuple(seen), self._number)
                     self._taken_back.setdefault(segment, []).append(step)
-                self._segments.drop(segment)
+            self._segments.drop(segment)
 
     def forget(self) -> None:
         """Nothing can be taken back or anew any more, as when the scene closes."""

@@ -42,7 +42,9 @@ class SceneSegments:
     def drop(self, target: Target) -> None:
         """Forget clicks that wait for their mask, and stop what was asked for them."""
         self._driver.cancel(target)
-        drop_pending_clicks(_segment(target))
+        segment = target.segment()
+        if segment is not None:
+            drop_pending_clicks(segment)
 
 
 def _segment(target: Target) -> slicer.vtkSegment:

@@ -41,13 +41,13 @@ class Clicking:
         self._choose = choose
         self._changed = changed
         self._segments: Segments | None = None
-        self._editor: Editor | None = None
         self._shown: tuple[str, list[Click]] | None = None
         self._points = PointsNode(scene.mrml)
         self._overlay = Overlay(scene.mrml)
         self._overlay_ends: asyncio.TimerHandle | None = None
         self._predictions = Predictions(self._on_outcome, changed)
         self._clicked = SceneSegments(self._predictions)
+        self._editor: Editor = ClickEditor(self._clicked, choose, self._predict)
         self._effect: ClickEffect = scene.editor.get_effect(ClickEffect)
         self._effect.point_under_mouse = self._points.under_mouse
         self._effect.clicked.connect(self._on_click)
@@ -88,55 +88,56 @@ class Clicking:
     def can_undo(self) -> bool:
         """Whether there is a step to go back. Raises ClickError."""
         target = self._last_target()
-        return self._editor is not None and target is not None and self._editor.can_undo(target)
+        return target is not None and self._editor.can_undo(target)
 
     def can_redo(self) -> bool:
         """Whether there is a step to take anew. Raises ClickError."""
-        return self._editor is not None and any(self._editor.can_redo(target) for target in self._targets_of_redo())
+        return any(self._editor.can_redo(target) for target in self._targets_of_redo())
 
     # What the user does
 
     def add(self, world: Position, positive: bool) -> None:
         """A click at a place in world RAS."""
-        self._edit(
-            lambda editor, target: editor.add(target, Click(to_local(world, target.segmentation_node), positive))
-        )
+
+        def add(target: Target) -> None:
+            self._editor.add(target, Click(to_local(world, target.segmentation_node), positive))
+
+        self._edit(add)
 
     def remove(self, number: int) -> None:
         """Take one click away; the first is number 0."""
-        self._edit(lambda editor, target: editor.remove(target, number))
+        self._edit(lambda target: self._editor.remove(target, number))
 
     def clear(self) -> None:
         """Take all clicks away."""
-        self._edit(lambda editor, target: editor.clear(target))
+        self._edit(self._editor.clear)
 
     def try_again(self) -> None:
         """Ask once more for the mask of clicks that have none."""
-        self._edit(lambda editor, target: editor.try_again(target))
+        self._edit(self._editor.try_again)
 
     def cancel(self) -> None:
         """Stop; every segment keeps its mask and the clicks of that mask. Redo brings the others back."""
-        if self._editor is not None and self.busy():
+        if self.busy():
             self._editor.cancel(self._predictions.targets())
             self._say_cancelled()
             self._changed()
 
     def undo(self) -> None:
         """Go one step back; a mask that is on its way is the last step."""
-        editor, target = self._editor, self._last_target()
-        if editor is not None and target is not None:
-            self.do(lambda: self._say_if_dropped(editor.undo(target)))
+        target = self._last_target()
+        if target is not None:
+            self._step(self._editor.undo, target)
 
     def redo(self) -> None:
         """Take an undo, or a cancel, back."""
         for target in self._targets_of_redo():
-            self._redo(target)
+            self._step(self._editor.redo, target)
 
     def ask_waiting(self) -> None:
         """Ask for the masks of all clicks that wait for them, as when a workspace comes back."""
-        if self._editor is not None and self._segments is not None:
-            for target in self._segments.waiting():
-                self.do(functools.partial(self._editor.try_again, target))
+        for target in [] if self._segments is None else self._segments.waiting():
+            self.do(functools.partial(self._editor.try_again, target))
 
     def do(self, action: Callable[[], object]) -> None:
         """Do something to the segments; what is wrong with it is told on the page."""
@@ -172,29 +173,27 @@ class Clicking:
 
     def _targets_of_redo(self) -> list[Target]:
         selected = self._target()
-        if self._editor is None or selected is None:
-            return []
-        return self._editor.last_taken_back() or [selected]
+        return self._editor.last_taken_back() or ([] if selected is None else [selected])
 
-    def _redo(self, target: Target) -> None:
-        editor = self._editor
-        if editor is not None:
-            self.do(lambda: self._say_if_dropped(editor.redo(target)))
+    def _step(self, step: Callable[[Target], bool], target: Target) -> None:
+        """Undo or redo something of a segment; where it only drops what was on its way, that is said."""
 
-    def _edit(self, edit: Callable[[Editor, Target], object]) -> None:
-        editor, target = self._editor, self._target()
-        if editor is not None and target is not None:
-            self.do(lambda: edit(editor, target))
+        def do() -> None:
+            if step(target) and not self.busy():
+                self._say_cancelled()
+
+        self.do(do)
+
+    def _edit(self, edit: Callable[[Target], object]) -> None:
+        target = self._target()
+        if target is not None:
+            self.do(lambda: edit(target))
 
     def _predict(self, chosen: tuple[BackendChoice, Reach], target: Target, clicks: list[Click]) -> None:
         if self._segments is not None:
             self._messages.say("Segmenting…")
             backend, reach = chosen
             self._predictions.predict(backend, target, clicks, self._segments.writer, reach)
-
-    def _say_if_dropped(self, dropped: bool) -> None:
-        if dropped and not self.busy():
-            self._say_cancelled()
 
     def _say_cancelled(self) -> None:
         self._overlay.clear()
@@ -211,7 +210,7 @@ class Clicking:
 
     def _take_dragged(self) -> None:
         if self._points.shows_clicks():
-            self._edit(lambda editor, target: editor.replace(target, self._points.clicks()))
+            self._edit(lambda target: self._editor.replace(target, self._points.clicks()))
 
     def _on_outcome(self, outcome: Outcome) -> None:
         segment = outcome.target.segment()
