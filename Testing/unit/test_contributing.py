@@ -241,8 +241,8 @@ def test_text_that_a_code_page_lacks_does_not_end_a_command():
 
 def test_a_workspace_reads_its_start_as_utf8_whatever_the_code_page():
     code = (
-        "import sys; from CTSAM3DServer.web.handover import Start;"
-        "print(ascii(str(Start.read(sys.stdin.buffer).folder)))"
+        "from CTSAM3DLib.remote.child_process import first_line; from CTSAM3DServer.web.handover import Start;"
+        "print(ascii(str(Start.model_validate_json(first_line()).folder)))"
     )
     start = Start(folder=Path("J\u00fcrgen"), front="http://127.0.0.1:1", secret="s", models=("m",))
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}

@@ -6,12 +6,12 @@ import pytest
 
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
-from CTSAM3DServer.web.handover import KnownServer
+from CTSAM3DLib.interaction.backends import THIS_COMPUTER, KnownServer, LocalBackend, ServerBackend
 from CTSAM3DServer.web.scene import upload as opening
 from CTSAM3DServer.web.scene.persistence import SavedSegment, SavedWorkspace
 from CTSAM3DServer.web.scene.terminology import anatomy
 from CTSAM3DServer.web.scene.upload import find_ct, safe_path
-from CTSAM3DServer.web.workspace.backends import THIS_COMPUTER, Backends, Front, ServedModel, SharedNetwork
+from CTSAM3DServer.web.workspace.backends import Backends, Front
 
 
 @pytest.mark.parametrize("name", ["", "/", "..", "a/../../b", "C:/windows", "..\\up", "nul\0byte"])
@@ -78,12 +78,12 @@ def test_terms_are_slicers_with_sides_and_colours():
 
 
 def test_nothing_goes_to_a_server_before_the_user_agrees():
-    backends = Backends(Front("http://127.0.0.1:1", "s"), ["m"], [KnownServer(address="https://gpu:8900")])
-    assert backends.choice(THIS_COMPUTER, "m") == SharedNetwork("m", Front("", ""))
+    backends = Backends(Front("http://127.0.0.1:1", "s", ("m",)), [KnownServer("https://gpu:8900")])
+    assert backends.choice(THIS_COMPUTER, "m") == LocalBackend("m", Front("", ""))
     with pytest.raises(CTSAM3DError, match="Nothing is sent to https://gpu:8900 before you agree"):
         backends.choice("https://gpu:8900", "m")
 
 
 def test_equal_choices_are_the_same_backend_and_keys_are_not_shown():
-    assert ServedModel("https://a", "m", "key") == ServedModel("https://a", "m", "key")
-    assert "secret" not in repr(ServedModel("https://a", "m", "secret"))
+    assert ServerBackend("https://a", "m", "key") == ServerBackend("https://a", "m", "key")
+    assert "secret" not in repr(ServerBackend("https://a", "m", "secret"))

@@ -112,7 +112,7 @@ def segment(
     for note in volume.notes:
         typer.echo(f"note: {note}", err=True)
     clicks += [Click(to_lps(position, coordinates, volume.geometry), positive) for position, positive in parsed]
-    check_clicks(clicks, volume.geometry)
+    checked = check_clicks(clicks, volume.geometry)
     with _timed(seconds, "load_model"):
         segmenter = Segmenter.load(model, weights, device, window)
     session = segmenter.open(volume)
@@ -123,7 +123,7 @@ def segment(
             seconds.setdefault("first_mask", round(time.perf_counter() - begun, 3))
             progress(result)
 
-        result = session.segment(clicks, cast("Reach", reach), partial, cancel)
+        result = session.segment(checked, cast("Reach", reach), partial, cancel)
         mask = result.mask
     with _timed(seconds, "write"):
         write_segmentation(mask, output, [Segment(name, 1, PALETTE[0], provenance.tags(result))])

@@ -14,6 +14,8 @@ PAPER_SPACING = 1.5
 """mm. Voxel size of the paper's network (Implementation Details)."""
 AIR_HU = -1024
 """HU. Value of voxels outside a CT."""
+PATCH = 64
+"""Voxels along each axis of the patch that every network sees, and of a tile."""
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.colors import NEGATIVE_COLOR, POSITIVE_COLOR
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
@@ -36,8 +37,8 @@ PALETTE: tuple[Color, ...] = (
 """Colours that differ for the colour-blind too (after Okabe and Ito), none of them a click's green or red."""
 
 MARKERS: dict[bool, dict[str, Any]] = {
-    True: {"marker": "o", "markersize": 7, "color": "#35d04a", "markeredgecolor": "black", "linestyle": "none"},
-    False: {"marker": "x", "markersize": 7, "color": "#ff3b30", "markeredgewidth": 2.2, "linestyle": "none"},
+    True: {"marker": "o", "markersize": 7, "color": POSITIVE_COLOR, "markeredgecolor": "black", "linestyle": "none"},
+    False: {"marker": "x", "markersize": 7, "color": NEGATIVE_COLOR, "markeredgewidth": 2.2, "linestyle": "none"},
 }
 """How clicks are drawn, by whether they are positive."""
 FIELD_MM = 420.0
