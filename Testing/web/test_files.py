@@ -124,7 +124,7 @@ def wrong_files(tmp_path, torso):
     (tmp_path / "secret").write_bytes(np.arange(-64, 64, dtype="<i2").tobytes() * 20)
     return {
         "text": (b"not an image", "notes.nii.gz", "notes.nii.gz is damaged or incomplete"),
-        "empty zip": (None, "empty.zip", "no file in what was dropped"),
+        "empty zip": (None, "empty.zip", "empty.zip holds no file"),
         "broken zip": (b"PK\x03\x04 broken", "broken.zip", "is not a zip that can be read"),
         "not a CT": (Volume(np.abs(torso.ct.array), geometry), "mr.nii.gz", "give a CT in Hounsfield units"),
         "header": (HEADER.format(tmp_path / "secret").encode(), "ct.mhd", "which is no file that came with it"),

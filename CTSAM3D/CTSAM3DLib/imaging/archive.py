@@ -17,8 +17,11 @@ MAX_UNPACKED = 16 * 2**30
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file is a zip by its content."""
-    return path.is_file() and zipfile.is_zipfile(path)
+    """Whether a file is a zip, or was one before it was damaged."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04" or zipfile.is_zipfile(path)
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:

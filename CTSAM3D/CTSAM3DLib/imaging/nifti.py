@@ -27,7 +27,7 @@ _HEADERS: dict[int, Any] = {348: nibabel.Nifti1Header, 540: nibabel.Nifti2Header
 """nibabel's header class by the length that a header begins with."""
 _MAGIC_AT = {348: 344, 540: 4}
 _SCANNER_ANATOMY = 1  # NIFTI_XFORM_SCANNER_ANAT
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # units of length other than mm: metre, micrometre
 _BLOCK = 2**24
 _SAME_PLACE_MM = 0.01  # a quaternion and a matrix of float32 agree to better than this
 
@@ -176,7 +176,7 @@ def _geometry(header: Any, shape: tuple[int, int, int]) -> Geometry:
     else:  # voxel sizes, and nothing of the patient; ITK then takes the axes for L, P, S
         ijk_to_ras = LPS_TO_RAS @ np.diag([*(float(size) or 1.0 for size in header.get_zooms()[:3]), 1.0])
     ijk_to_ras = ijk_to_ras.copy()
-    ijk_to_ras[:3] *= _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
+    ijk_to_ras[:3] *= _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0)
     return Geometry.from_matrix(shape, LPS_TO_RAS @ ijk_to_ras)
 
 
