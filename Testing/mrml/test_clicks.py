@@ -9,7 +9,8 @@ import vtk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_json, clicks_to_tag, write_markups
+from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_json, clicks_to_tag
+from CTSAM3DLib.clicks.markups import write_markups
 from CTSAM3DLib.errors import ClickError
 from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.mrml.clicks import (

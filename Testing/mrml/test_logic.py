@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from CTSAM3DLib.clicks.click import Click, write_markups
+from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.markups import write_markups
 from CTSAM3DLib.errors import Cancelled, ClickError, CTSAM3DError, ModelError
 from Testing.host.fixtures import slicer_host as slicer_host
 from Testing.support.data import DATA, needs_data

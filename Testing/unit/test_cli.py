@@ -16,7 +16,8 @@ import slicerio
 
 from CTSAM3DLib.checkpoints.bundled import bundled_models
 from CTSAM3DLib.checkpoints.load_model import load_model
-from CTSAM3DLib.clicks.click import Click, clicks_from_json, write_markups
+from CTSAM3DLib.clicks.click import Click, clicks_from_json
+from CTSAM3DLib.clicks.markups import write_markups
 from CTSAM3DLib.clicks.simulation import dice
 from CTSAM3DLib.commands import cli, demo
 from CTSAM3DLib.errors import OutputError
@@ -122,6 +123,31 @@ class TestSegment:
             assert json.loads(out)["clicks"] == [{"position": [-3.0, -2.5, 1.0], "positive": True}]
             masks.add(Volume.read(output).content_hash)
         assert len(masks) == 1
+
+    def test_several_segments_of_a_file_are_several_masks(self, run, folder, tmp_path):
+        lines = ["segment,l,p,s,sign", "肝臓,-3.0,-2.5,1,+", "other,-3.0,-2.5,1,+", "other,20,20,20,-"]
+        (tmp_path / "clicks.csv").write_text("\n".join(lines), encoding="utf-8")
+        output = tmp_path / "both.seg.nrrd"
+        code, out, err = run(
+            "segment", folder / "ct.nii.gz", "--markups", tmp_path / "clicks.csv", "--output", output, "--json"
+        )
+        assert code == 0, err
+        first, second = json.loads(out)["segments"]
+        assert (first["name"], second["name"]) == ("肝臓", "other")
+        assert [len(first["clicks"]), len(second["clicks"])] == [1, 2]
+        assert "肝臓".encode() in output.read_bytes()
+        segmentation = slicerio.read_segmentation(str(output))
+        for segment, report in zip(segmentation["segments"], (first, second), strict=True):
+            layer = segmentation["voxels"][segment["layer"]] if segmentation["voxels"].ndim == 4 else None
+            voxels = segmentation["voxels"] if layer is None else layer
+            assert np.count_nonzero(voxels == segment["labelValue"]) == report["voxels"]  # whole, though they overlap
+
+    def test_clicks_for_one_of_several_segments_need_its_name(self, run, folder, tmp_path):
+        (tmp_path / "clicks.csv").write_text("segment,l,p,s\na,-3.0,-2.5,1\nb,-3.0,-2.5,1\n", encoding="utf-8")
+        how = ("--markups", tmp_path / "clicks.csv", "--click", INSIDE, "--output", tmp_path / "x.seg.nrrd")
+        code, _, err = run("segment", folder / "ct.nii.gz", *how)
+        assert code == 2
+        assert "say by --name which one" in err
 
     def test_in_a_process_of_its_own(self, folder, tmp_path):
         command = [COMMAND, "segment", folder / "ct.nii.gz", "--click", INSIDE, "--output", tmp_path / "x.seg.nrrd"]

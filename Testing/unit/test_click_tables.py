@@ -3,7 +3,7 @@
 import pytest
 
 from CTSAM3DLib.clicks.click import Click
-from CTSAM3DLib.clicks.tables import clicks_of_rows, read_table, split_label
+from CTSAM3DLib.clicks.tables import clicks_of_rows, read_table
 from CTSAM3DLib.errors import ClickError
 
 
@@ -38,7 +38,7 @@ def test_tabs_part_columns_too(tmp_path):
         ("segment,r,a,s\nliver,1,2\n", "Row 1 .* no position"),
         ("segment,r,a,s,sign\nliver,1,2,3,maybe\n", "the sign 'maybe'"),
         ("segment,r,a,s\nliver,1,2,nan\n", "not finite"),
-        (b"\xff\xfe\x00segment", "not a table of text"),
+        (b"\xfasegment\x00\xff", "not a table of text"),
     ],
 )
 def test_wrong_tables_are_refused_in_one_sentence(tmp_path, text, reason):
@@ -57,18 +57,15 @@ def test_more_cells_than_columns_are_passed_over(tmp_path):
     assert read_table(table(tmp_path, "segment,r,a,s\nliver,1,2,3,4,5\n")) == {"liver": [Click((-1, -2, 3))]}
 
 
-@pytest.mark.parametrize(
-    ("label", "description", "expected"),
-    [
-        ("liver", "", ("liver", True)),
-        ("-liver", "", ("liver", False)),
-        ("+ liver", "", ("liver", True)),
-        ("liver", "Negative", ("liver", False)),
-        ("-", "", ("", False)),
-    ],
-)
-def test_labels_name_a_segment_and_a_sign(label, description, expected):
-    assert split_label(label, description) == expected
+def test_semicolons_and_decimal_commas(tmp_path):
+    path = table(tmp_path, "segment;l;p;s\nliver;1,5;-2;3,25\n")
+    assert read_table(path) == {"liver": [Click((1.5, -2, 3.25))]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_in_any_script_and_encoding(tmp_path, encoding):
+    (tmp_path / "clicks.tsv").write_bytes("segment\tl\tp\ts\n肝臓\t1\t2\t3\n".encode(encoding))
+    assert read_table(tmp_path / "clicks.tsv") == {"肝臓": [Click((1, 2, 3))]}
 
 
 def test_rows_need_not_be_of_a_file():

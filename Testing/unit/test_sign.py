@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from CTSAM3DLib.clicks.click import read_markups
-from CTSAM3DLib.clicks.sign import is_negative, without_sign
-from CTSAM3DLib.clicks.tables import clicks_of_rows, split_label
+from CTSAM3DLib.clicks.markups import read_markups
+from CTSAM3DLib.clicks.sign import is_negative, segment_named, without_sign
+from CTSAM3DLib.clicks.tables import clicks_of_rows
 from CTSAM3DLib.errors import ClickError
 from Testing.support.signs import SIGNS
 
@@ -17,13 +17,12 @@ def test_the_rule(label, description, list_name, negative):
 
 
 @pytest.mark.parametrize(("label", "description", "list_name", "negative"), SIGNS)
-def test_points_of_a_file_and_labels_of_segments_follow_it(tmp_path, label, description, list_name, negative):
+def test_points_of_a_file_follow_it(tmp_path, label, description, list_name, negative):
     point = {"position": [1, 2, 3], "label": label, "description": description}
     path = tmp_path / "a.mrk.json"
     path.write_text(json.dumps({"markups": [{"name": list_name, "controlPoints": [point]}]}), encoding="utf-8")
-    (click,) = read_markups(path)
+    ((click,),) = read_markups(path).values()
     assert click.positive != negative
-    assert split_label(label, description, list_name)[1] != negative
 
 
 @pytest.mark.parametrize("sign", ["-", "neg", "negative", "Negative", "", "+", "pos", "positive"])
@@ -54,3 +53,26 @@ def test_other_signs_of_rows_are_refused(sign):
 )
 def test_the_name_beside_the_sign(label, name):
     assert without_sign(label) == name
+
+
+@pytest.mark.parametrize(
+    ("label", "list_name", "segment"),
+    [
+        ("liver", "F", "liver"),
+        ("-liver", "F", "liver"),
+        ("F-3", "F", "F"),
+        ("F-3", "spleen", "spleen"),
+        ("spleen_2", "spleen", "spleen"),
+        ("MarkupsFiducial-12", "spleen", "spleen"),
+        ("+1", "spleen", "spleen"),
+        ("-2", "spleen", "spleen"),
+        ("", "spleen", "spleen"),
+        ("L3", "spine", "L3"),
+        ("", "negative liver", "liver"),
+        ("", "Negative", ""),
+        ("1", "negative points", ""),
+        ("liver", "negative", "liver"),
+    ],
+)
+def test_the_segment_of_a_point(label, list_name, segment):
+    assert segment_named(label, list_name) == segment

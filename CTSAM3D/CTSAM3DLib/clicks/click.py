@@ -1,27 +1,17 @@
-"""A click in the patient, and the forms it is kept in: JSON, the command line, Slicer's .mrk.json."""
+"""A click in the patient, and the forms it is kept in: JSON, and text on the command line."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from CTSAM3DLib.atomic import atomic_write
-from CTSAM3DLib.clicks.sign import is_negative
 from CTSAM3DLib.errors import ClickError
 from CTSAM3DLib.imaging.geometry import Geometry
 
 Position = tuple[float, float, float]
-
-_MARKUPS_SCHEMA = (
-    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-    "markups-schema-v1.0.3.json#"
-)
-_IS_RAS = {"LPS": False, "1": False, "RAS": True, "0": True}  # numbers in files of early Slicer 4.11
 
 
 @dataclass(frozen=True)
@@ -32,7 +22,7 @@ class Click:
     positive: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "position", _position(self.position))
+        object.__setattr__(self, "position", position_of(self.position))
 
     def to_dict(self) -> dict[str, Any]:
         """Return {"position": [l, p, s], "positive": bool}."""
@@ -78,7 +68,7 @@ def parse_click(text: str) -> tuple[Position, bool]:
     try:
         if sign not in ("+", "-"):
             raise ValueError(sign)
-        return _position([float(part) for part in parts]), sign == "+"
+        return position_of([float(part) for part in parts]), sign == "+"
     except (ValueError, ClickError) as error:
         raise ClickError(
             f'"{text}" is not a click; write three numbers and perhaps a sign, like "-62,-18,1104.5" or "12,40,33,-".'
@@ -87,53 +77,15 @@ def parse_click(text: str) -> tuple[Position, bool]:
 
 def to_lps(position: Sequence[float], coordinates: str, geometry: Geometry) -> Position:
     """Return in LPS mm a position given as "LPS" mm, "RAS" mm or "IJK" voxels of `geometry`. Raises ClickError."""
-    x, y, z = _position(position)
+    x, y, z = position_of(position)
     match coordinates.upper():
         case "LPS":
             return x, y, z
         case "RAS":
             return -x, -y, z
         case "IJK":
-            return _position(geometry.to_lps((x, y, z)))
+            return position_of(geometry.to_lps((x, y, z)))
     raise ClickError(f'Coordinates "{coordinates}" are unknown; choose LPS, RAS or IJK.')
-
-
-def read_markups(path: str | os.PathLike[str]) -> list[Click]:
-    """Return the placed points of all lists in a Slicer .mrk.json file, in order. Raises ClickError.
-
-    `CTSAM3DLib.clicks.sign.is_negative` says which points are negative.
-    """
-    try:
-        markups = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
-        return [click for markup in markups for click in _clicks_of(markup)]
-    except OSError as error:
-        raise ClickError(f"{path} cannot be read ({error.strerror}); give a .mrk.json file of Slicer.") from error
-    except ClickError as error:
-        raise ClickError(f"{path} holds a point that cannot be used: {error}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise ClickError(f"{path} is not a markups file of Slicer; save the points as .mrk.json.") from error
-
-
-def write_markups(path: str | os.PathLike[str], clicks: Sequence[Click], labels: Sequence[str] | None = None) -> None:
-    """Write the clicks as a point list for Slicer (.mrk.json, LPS), labelled +1, -2, ... unless `labels` say otherwise.
-
-    Raises OutputError.
-    """
-    if labels is None:
-        labels = [f"{'+' if click.positive else '-'}{number}" for number, click in enumerate(clicks, start=1)]
-    points = [
-        {
-            "id": str(number),
-            "label": label,
-            "description": "positive" if click.positive else "negative",
-            "position": list(click.position),
-            "positionStatus": "defined",
-        }
-        for number, (click, label) in enumerate(zip(clicks, labels, strict=True), start=1)
-    ]
-    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps({"@schema": _MARKUPS_SCHEMA, "markups": [markup]}, indent=2), encoding="utf-8")
 
 
 class CheckedClicks(tuple[Click, ...]):
@@ -172,25 +124,14 @@ def _outside(number: int, position: Position, geometry: Geometry) -> str:
     return f"Click {number} at LPS ({l:g}, {p:g}, {s:g}) mm is outside the volume, which spans {extent} mm; {mend}."
 
 
-def _clicks_of(markup: dict[str, Any]) -> list[Click]:
-    is_ras = _IS_RAS[str(markup.get("coordinateSystem", "LPS")).upper()]
-    clicks = []
-    for point in markup.get("controlPoints", []):
-        if point.get("positionStatus", "defined") != "defined":
-            continue
-        x, y, z = _position(point["position"])
-        negative = is_negative(point.get("label", ""), point.get("description", ""), markup.get("name", ""))
-        clicks.append(Click((-x, -y, z) if is_ras else (x, y, z), not negative))
-    return clicks
-
-
 def _flipped(position: Position) -> Position:
     """From LPS to RAS or back."""
     x, y, z = position
     return 0.0 - x, 0.0 - y, z  # no -0.0, which would be written otherwise than 0.0
 
 
-def _position(numbers: Any) -> Position:
+def position_of(numbers: Any) -> Position:
+    """Three finite numbers as a position. Raises ClickError."""
     try:
         x, y, z = (float(number) for number in numbers)
     except (TypeError, ValueError) as error:

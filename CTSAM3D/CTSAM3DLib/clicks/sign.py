@@ -1,4 +1,4 @@
-"""Whether a click is positive or negative, by the words that people and programs write beside its position.
+"""What the words beside a click's position mean: its sign, and the segment that it belongs to.
 
 One rule for every source: points of .mrk.json files, rows of tables, and control points of markups nodes.
 """
@@ -10,6 +10,7 @@ import re
 _WORD = r"neg(?:ative)?s?(?![^\W\d_])"
 """A word ends at anything but a letter: "neg_2" and "negative 3" are negative, "neglected" is a name."""
 _NEGATIVE_LIST = re.compile(rf"\s*{_WORD}", re.IGNORECASE)
+_WORDS_FOR_POINTS = re.compile(r"(?:points?|clicks?|fiducials?|list|markups)?[-_ ]?\d*", re.IGNORECASE)
 _NEGATIVE_LABEL = re.compile(rf"\s*(?:[-−]|{_WORD})", re.IGNORECASE)  # noqa: RUF001 - a minus sign
 _NEGATIVE_DESCRIPTIONS = ("-", "neg", "negative")
 
@@ -32,3 +33,24 @@ def without_sign(label: str) -> str:
     """The name that a label gives beside its sign: "liver" for "liver", "+liver", "- liver" and "neg-liver"."""
     sign = _NEGATIVE_LABEL.match(label)
     return label[sign.end() if sign else 0 :].strip().lstrip("+-−_").strip()  # noqa: RUF001 - a minus sign
+
+
+def segment_named(label: str, list_name: str) -> str:
+    """The segment that a point belongs to: the one that its label names, else the one that its list is called after.
+
+    A label that is empty, a number, or made by Slicer (the list's name or Slicer's own word for points, and a number,
+    such as "F-3") names nothing. Empty where the list is called by a sign alone, such as "negative".
+    """
+    name = without_sign(label)
+    if name and not name.isdecimal() and not _made_by_slicer(name, list_name):
+        return name
+    sign = _NEGATIVE_LIST.match(list_name)
+    if sign is None:
+        return list_name.strip()
+    rest = list_name[sign.end() :].strip(" -_")
+    return "" if _WORDS_FOR_POINTS.fullmatch(rest) else rest
+
+
+def _made_by_slicer(label: str, list_name: str) -> bool:
+    stem = re.escape(list_name.strip())
+    return re.fullmatch(rf"(?:{stem}|F|P|MarkupsFiducial|PointList|Point)[-_ ]?\d+", label) is not None

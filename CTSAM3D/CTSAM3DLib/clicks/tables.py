@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from CTSAM3DLib.clicks.click import Click
-from CTSAM3DLib.clicks.sign import is_negative, without_sign
+from CTSAM3DLib.clicks.sign import is_negative
 from CTSAM3DLib.errors import ClickError
 
 SEGMENT_COLUMN = "segment"
@@ -17,19 +18,22 @@ _AXES = {("r", "a", "s"): (-1, -1, 1), ("l", "p", "s"): (1, 1, 1)}
 """Columns of the position, and the signs that make it LPS."""
 _SIGNS = ("", "+", "positive", "pos", "-", "negative", "neg")
 
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 ClicksBySegment = dict[str, list[Click]]
 
 
 def read_table(path: str | os.PathLike[str]) -> ClicksBySegment:
-    """The clicks of each segment, LPS, from a table of comma- or tab-separated text. Raises ClickError.
+    """The clicks of each segment, LPS, from a table whose columns are parted by commas, semicolons or tabs.
 
-    See `clicks_of_rows` for its columns.
+    See `clicks_of_rows` for its columns. Numbers may have decimal commas. Raises ClickError.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            delimiter = "\t" if "\t" in file.readline() else ","
-            file.seek(0)
-            return clicks_of_rows(list(csv.DictReader(file, delimiter=delimiter)))
+        content = Path(path).read_bytes()
+        text = content.decode("utf-16" if content.startswith(_UTF16_MARKS) else "utf-8-sig")
+        heading = text.splitlines()[0] if text else ""
+        delimiter = next((mark for mark in "\t;" if mark in heading), ",")
+        return clicks_of_rows(list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)))
     except OSError as error:
         raise ClickError(
             f"{path} cannot be read ({error.strerror}); give a table of clicks as .csv or .tsv."
@@ -58,11 +62,6 @@ def clicks_of_rows(rows: Sequence[Mapping[str, str | None]]) -> ClicksBySegment:
     return clicks
 
 
-def split_label(label: str, description: str = "", list_name: str = "") -> tuple[str, bool]:
-    """The segment that a point's label names, and whether the point is positive: "liver", "+liver" or "-liver"."""
-    return without_sign(label), not is_negative(label, description, list_name)
-
-
 def _click(row: Mapping[str, str], number: int) -> Click:
     axes = next((axes for axes in _AXES if all(name in row for name in axes)), None)
     if axes is None:
@@ -71,7 +70,12 @@ def _click(row: Mapping[str, str], number: int) -> Click:
     if sign not in _SIGNS:
         raise ClickError(f"Row {number} of the table has the sign '{sign}'; write + or -.")
     try:
-        x, y, z = (to_lps * float(row[axis]) for axis, to_lps in zip(axes, _AXES[axes], strict=True))
+        x, y, z = (to_lps * _number(row[axis]) for axis, to_lps in zip(axes, _AXES[axes], strict=True))
     except ValueError as error:
         raise ClickError(f"Row {number} of the table has no position; write three numbers in mm.") from error
     return Click((x, y, z), not is_negative(sign))
+
+
+def _number(text: str) -> float:
+    """A number with a decimal point or, as in half of the world, a decimal comma."""
+    return float(text.replace(",", ".") if "." not in text else text)

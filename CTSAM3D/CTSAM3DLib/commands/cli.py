@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -21,16 +22,20 @@ from rich.table import Table
 
 from CTSAM3DLib import __version__
 from CTSAM3DLib.atomic import check_output
-from CTSAM3DLib.clicks.click import Click, check_clicks, parse_click, read_markups, to_lps
-from CTSAM3DLib.errors import CTSAM3DError, OutputError
+from CTSAM3DLib.clicks.click import CheckedClicks, Click, check_clicks, parse_click, to_lps
+from CTSAM3DLib.clicks.markups import read_markups
+from CTSAM3DLib.clicks.tables import ClicksBySegment, read_table
+from CTSAM3DLib.errors import ClickError, CTSAM3DError, OutputError
 from CTSAM3DLib.run_command import run_command
 
 if TYPE_CHECKING:
+    from CTSAM3DLib.imaging.volume import Volume
     from CTSAM3DLib.segmentation.growth import Reach
     from CTSAM3DLib.segmentation.result import Result
 
 COMMANDS = "ctsam3d.commands"
 """The entry points of `serve` and `web`: Typer apps."""
+TABLES = (".csv", ".tsv", ".txt")
 MASK_FORMATS = (".seg.nrrd", ".nii.gz", ".nii", ".nrrd", ".mha")
 
 app = typer.Typer(
@@ -72,7 +77,9 @@ def segment(
     click: Annotated[
         list[str] | None, typer.Option(metavar="X,Y,Z[,-]", help="A click; with ,- a negative one. Repeatable.")
     ] = None,
-    markups: Annotated[Path | None, typer.Option(help="Clicks in a .mrk.json file of Slicer.")] = None,
+    markups: Annotated[
+        Path | None, typer.Option(help="Clicks in a .mrk.json file of Slicer, or a table (.csv, .tsv).")
+    ] = None,
     series: Annotated[
         str | None, typer.Option(help="Which of several CT series, by its number in the list or its UID.")
     ] = None,
@@ -86,24 +93,25 @@ def segment(
     reach: Annotated[
         str, typer.Option(help="How far the mask may grow: patch, neighbours or structure.")
     ] = "structure",
-    name: Annotated[str, typer.Option(help="What the segment is called.")] = "structure",
+    name: Annotated[
+        str | None, typer.Option(help="What the segment is called; by default as the point list, else 'structure'.")
+    ] = None,
     preview: Annotated[Path | None, typer.Option(help="A .png with three planes of the CT and the mask.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Segment the structure that the clicks lie in."""
-    _check_name(name)
+    """Segment the structures that the clicks lie in; labels of points, or a table's column, tell structures apart."""
     check_output(output, MASK_FORMATS, instead_of=ct)
     if preview is not None:
         check_output(preview, (".png",))
     parsed = [parse_click(text) for text in click or []]
-    clicks = read_markups(markups) if markups is not None else []
+    named = _clicks_in(markups)
 
     # These import torch, which would slow down --help and every refusal above.
     from CTSAM3DLib.commands import console
     from CTSAM3DLib.imaging.volume import Volume
     from CTSAM3DLib.output import provenance
     from CTSAM3DLib.output.pictures import PALETTE, Overlay, three_planes
-    from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
+    from CTSAM3DLib.output.seg_nrrd import CroppedMask, Segment, write_masks
     from CTSAM3DLib.segmentation.session import Segmenter
 
     seconds: dict[str, float] = {}
@@ -111,11 +119,15 @@ def segment(
         volume = Volume.read(ct, series=series)
     for note in volume.notes:
         typer.echo(f"note: {note}", err=True)
-    clicks += [Click(to_lps(position, coordinates, volume.geometry), positive) for position, positive in parsed]
-    checked = check_clicks(clicks, volume.geometry)
+    typed = [Click(to_lps(position, coordinates, volume.geometry), positive) for position, positive in parsed]
+    by_segment = {
+        of: _checked(of, clicks, volume, is_one=len(named) < 2) for of, clicks in _together(named, typed, name).items()
+    }
+    segments = [Segment(of, n, PALETTE[(n - 1) % len(PALETTE)]) for n, of in enumerate(by_segment, start=1)]
     with _timed(seconds, "load_model"):
         segmenter = Segmenter.load(model, weights, device, window)
     session = segmenter.open(volume)
+    results = []
     with _timed(seconds, "final_mask"), console.progress() as (progress, cancel):
         begun = time.perf_counter()
 
@@ -123,23 +135,27 @@ def segment(
             seconds.setdefault("first_mask", round(time.perf_counter() - begun, 3))
             progress(result)
 
-        result = session.segment(checked, cast("Reach", reach), partial, cancel)
-        mask = result.mask
+        for checked in by_segment.values():
+            results.append(session.segment(checked, cast("Reach", reach), partial, cancel))
+        masks = [CroppedMask(*result.cropped) for result in results]
     with _timed(seconds, "write"):
-        write_segmentation(mask, output, [Segment(name, 1, PALETTE[0], provenance.tags(result))])
-    report = {
-        "output": str(output),
-        "name": name,
-        **provenance.report(result),
-        "device": segmenter.engine.device,
-        "seconds": seconds,
-    }
+        tagged = [
+            replace(segment, tags=provenance.tags(result)) for segment, result in zip(segments, results, strict=True)
+        ]
+        write_masks(masks, volume.geometry, output, tagged)
+    of_all = {"device": segmenter.engine.device, "seconds": seconds}
+    reports = [
+        {"output": str(output), "name": segment.name, **provenance.report(result), **of_all}
+        for segment, result in zip(segments, results, strict=True)
+    ]
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(reports[0] if len(reports) == 1 else {"output": str(output), "segments": reports}))
     else:
-        Console(highlight=False).print(console.summary(report, volume.geometry.spacing))
+        for report in reports:
+            Console(highlight=False).print(console.summary(report, volume.geometry.spacing))
     if preview is not None:  # last, so that a picture that fails takes nothing else along
-        three_planes(volume, [Overlay(mask, name, PALETTE[0])], clicks, preview)
+        overlays = [Overlay(r.mask, s.name, s.color) for r, s in zip(results, segments, strict=True)]
+        three_planes(volume, overlays, [click for clicks in by_segment.values() for click in clicks], preview)
 
 
 @app.command()
@@ -212,9 +228,31 @@ def _command(name: str) -> Callable[..., object]:
     raise CTSAM3DError(f"`ctsam3d {name}` is not installed; install CT-SAM3D by pip, and the command comes with it.")
 
 
-def _check_name(name: str) -> None:
-    if not (name.strip() and name.isascii() and name.isprintable()):
-        raise CTSAM3DError(f"{name!r} cannot name a segment in a .seg.nrrd file; use plain letters and digits.")
+def _clicks_in(file: Path | None) -> ClicksBySegment:
+    """The clicks of a markups file or a table by segment; none without a file. Raises ClickError."""
+    if file is None:
+        return {}
+    return read_table(file) if file.suffix.lower() in TABLES else read_markups(file)
+
+
+def _together(named: ClicksBySegment, typed: list[Click], name: str | None) -> ClicksBySegment:
+    """The clicks by segment: those of a file, and those typed, which join the file's segment where it has one."""
+    if not named:
+        return {name or "structure": typed}
+    if len(named) == 1:
+        ((own, clicks),) = named.items()
+        return {name or own or "structure": [*clicks, *typed]}
+    if name is None and typed:
+        raise ClickError("The file has several segments; say by --name which one the clicks of --click belong to.")
+    return named | ({name: [*named.get(name, []), *typed]} if name is not None and typed else {})
+
+
+def _checked(name: str, clicks: list[Click], volume: Volume, is_one: bool) -> CheckedClicks:
+    """The clicks of a segment, checked. Raises ClickError, which names the segment where there are several."""
+    try:
+        return check_clicks(clicks, volume.geometry)
+    except ClickError as error:
+        raise ClickError(str(error) if is_one else f"{name}: {error}") from error
 
 
 @contextmanager

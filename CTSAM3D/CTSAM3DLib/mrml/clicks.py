@@ -12,8 +12,8 @@ import slicer
 import vtk
 
 from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_tag
-from CTSAM3DLib.clicks.sign import is_negative
-from CTSAM3DLib.clicks.tables import ClicksBySegment, clicks_of_rows, split_label
+from CTSAM3DLib.clicks.sign import is_negative, segment_named
+from CTSAM3DLib.clicks.tables import ClicksBySegment, clicks_of_rows
 from CTSAM3DLib.mrml.frames import to_local, to_world
 from CTSAM3DLib.output.provenance import CLICKS_TAG
 
@@ -74,13 +74,13 @@ def read_labelled_points(
 ) -> ClicksBySegment:
     """The placed control points by the segment that their labels name ("liver", "-liver"); see `read_points`.
 
-    A point whose label is only a sign belongs to the segment that is called as the node is.
+    A point whose label names nothing (`sign.segment_named`) belongs to the segment that is called as the node is.
     """
     clicks: ClicksBySegment = {}
     for index, world in _placed(markups_node):
-        name, positive = split_label(*_words(markups_node, index))
-        click = Click(to_local(world, segmentation_node), positive)
-        clicks.setdefault(name or markups_node.GetName(), []).append(click)
+        label, description, list_name = _words(markups_node, index)
+        click = Click(to_local(world, segmentation_node), not is_negative(label, description, list_name))
+        clicks.setdefault(segment_named(label, list_name) or list_name, []).append(click)
     return clicks
 
 

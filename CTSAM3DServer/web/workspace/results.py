@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from CTSAM3DLib.clicks.click import write_markups
+from CTSAM3DLib.clicks.markups import write_markups
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.mrml.files import write_segmentation_node
