@@ -21,7 +21,7 @@ import typer
 
 from CTSAM3DLib.checkpoints.checkpoint import load
 from CTSAM3DLib.checkpoints.load_model import load_model
-from training.learn import begun
+from training.learn import open_run
 from training.learning import gpu_checks
 from training.learning.distributed import World
 
@@ -53,7 +53,7 @@ def main(
 
     checks: dict[str, Any] = {"machine": _machine(device)}
     _write(output / "checks.json", checks | {"bundled": gpu_checks.masks_agree(load_model(), device)})
-    learner = begun(plan, data, output, World(0, 1, torch.device(device)), weights)
+    learner = open_run(plan, data, output, World(0, 1, torch.device(device)), weights)
     kept = MARGIN_S + (min(BENCHMARK_S, 12 * minutes) if benchmark else 0.0)
     first = learner.step
     started = time.monotonic()

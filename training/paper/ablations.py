@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config import Recipe
-from training.data.stream import training_stream
+from training.data.stream import training_sampler
 from training.learning.distributed import World
 from training.train import Trainer, finish
 
@@ -90,7 +90,7 @@ def train_tiny(ablation: Ablation, steps: int, data: Path, run: Path) -> Path:
     with (run / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         trainer = Trainer(tiny_recipe(ablation, steps), run, World.join("cpu"))
         trainer.resume()
-        trainer.train(training_stream(trainer.recipe, data, cache))
+        trainer.train(training_sampler(trainer.recipe, data, cache))
         trainer.save_state()
         finish(trainer, data, cache)
     return weights

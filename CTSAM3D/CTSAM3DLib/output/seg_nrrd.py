@@ -1,4 +1,4 @@
-"""A segmentation file that 3D Slicer opens with names, colours and tags."""
+"""Segmentation files (.seg.nrrd), which 3D Slicer opens with names, colours and tags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from CTSAM3DLib.imaging.volume import Volume
 
 @dataclass(frozen=True)
 class Segment:
-    """One label of a mask; `color` is red, green, blue from 0 to 1. Tags hold no `|`, which ends a tag in the file."""
+    """One label of a mask; `color` is red, green, blue, 0..1. Tags must not contain `|`, the separator in the file."""
 
     name: str
     label_value: int
@@ -33,9 +33,9 @@ def write_segmentation(
     segments: Sequence[Segment],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a mask with its segments as .seg.nrrd, or by any other ending as a plain label map.
+    """Write a mask with its segments as .seg.nrrd, or with any other ending as a plain label map.
 
-    Only .seg.nrrd keeps names, colours, tags, and the file's `metadata`. Raises OutputError.
+    Only .seg.nrrd stores names, colours, tags and `metadata`. Raises OutputError.
     """
     path = Path(path)
     if not path.name.lower().endswith(".seg.nrrd"):
