@@ -1,4 +1,4 @@
-"""All that a GPU lent for minutes is for, in one command: `python -m training.gpu_run --minutes 9 ...`.
+"""Checks, training and timings on a GPU within minutes, in one command: `python -m training.gpu_run --minutes 9 ...`.
 
 It checks that the GPU's masks are the processor's, trains from the newest weights by the clock, then times answers. It
 needs PyTorch, NumPy, safetensors, PyYAML and typer, and files that `training.prepare` and a run have left: nothing is
@@ -26,7 +26,7 @@ from training.learning import gpu_checks
 from training.learning.distributed import World
 
 BENCHMARK_S = 45.0
-"""Kept for the benchmarks, of a run of several minutes."""
+"""Seconds reserved for the benchmarks."""
 MARGIN_S = 15.0
 SAVE_S = 60.0
 STATE = ("curve.csv", "model.safetensors", "state-*.pt")
