@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, quality_head
+from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, float32_on_coarsest_grid, quality_head
 from CTSAM3DLib.model.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from CTSAM3DLib.model.small.guidance import (
     embedding_maps,
@@ -76,7 +76,9 @@ class GuidedDecoder(nn.Module):
         image, embedding, skips, x = self.unpacked(levels)
         (*coarse_maps, finest_maps), similarity = self.guided_prompts(image, embedding, prompts)
         for block, upscale, maps in zip(self.blocks, self.upscales, coarse_maps, strict=False):
-            x = concatenated(upscale(block(x, maps)), skips.pop())  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³
+            with float32_on_coarsest_grid(x):
+                x = upscale(block(x, maps))  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³
+            x = concatenated(x, skips.pop())  # (b, c + level, 2n, 2n, 2n)
         x = self.blocks[-1](x, finest_maps)  # (b, c, 32, 32, 32)
         return self.fine_head(x, image, similarity), self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
 
