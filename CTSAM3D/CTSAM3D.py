@@ -174,7 +174,7 @@ class CTSAM3DLogic(ScriptedLoadableModuleLogic):
         return Click(to_local(positionRAS, segmentationNode), positive)
 
     def clicksFromMarkups(self, markupsNode, segmentationNode) -> list[Click]:
-        """All placed points of a list, as clicks at one segment; "-…" or "negative" points are negative."""
+        """All placed points of a list, as clicks at one segment; "-…" and "neg…" points are negative."""
         from CTSAM3DLib.mrml.clicks import read_points
 
         return read_points(markupsNode, segmentationNode)

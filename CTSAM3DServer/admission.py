@@ -19,7 +19,8 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from CTSAM3DLib.remote.protocol import LOOPBACK_HOSTS, MAX_UPLOAD, PROTOCOL, PROTOCOL_HEADER
+from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.remote.protocol import MAX_UPLOAD, PROTOCOL, PROTOCOL_HEADER
 from CTSAM3DServer.keys import KeyFileError, Keys
 from CTSAM3DServer.metrics import Metrics
 
@@ -119,7 +120,7 @@ class Admission:
         if self._keys is None:
             # Against DNS rebinding by web pages in a browser here, and against clients that come through a proxy.
             name = re.sub(r":\d*$", "", headers.get("host", "")).strip("[]")
-            if name not in LOOPBACK_HOSTS or any(head in headers for head in _FORWARDED):
+            if not is_loopback(name) or any(head in headers for head in _FORWARDED):
                 raise Refused(403, "A server without keys answers on its own computer only; connect to 127.0.0.1.")
             return ""
         scheme, _, key = headers.get("authorization", "").partition(" ")

@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
+from CTSAM3DLib.remote.loopback import is_loopback
 from CTSAM3DServer.keys import KeyFile
-from CTSAM3DServer.settings import Settings, is_loopback
+from CTSAM3DServer.settings import Settings
 
 app = typer.Typer(
     help="Serve segmentation to Slicer and scripts, on this computer or on others.",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.remote.loopback import is_loopback
 from CTSAM3DLib.remote.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 
@@ -41,10 +41,7 @@ class Settings:
             raise SettingsError(f"The server needs at least {MIN_MEMORY // 2**20} MiB of memory for its caches.")
         if self.keys_file is not None and not KeyFile(self.keys_file).entries:
             raise SettingsError(f"{self.keys_file} holds no key; make one with: ctsam3d serve keys add NAME.")
-        if (self.tls_cert is None) != (self.tls_key is None):
-            raise SettingsError("TLS needs both the certificate and its key; give --tls-cert and --tls-key.")
-        if self.tls_cert is not None and self.tls_key is not None:
-            _check_certificate(self.tls_cert, self.tls_key)
+        tls_context(self.tls_cert, self.tls_key)
         if self.keys_file is None and not is_loopback(self.host):
             raise SettingsError(
                 f"Without keys the server listens on this computer only, not on {self.host}; make a key with "
@@ -57,24 +54,21 @@ class Settings:
         return self.tls_cert is None and not is_loopback(self.host)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a server bound to this address can be reached from its own computer only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _check_certificate(certificate: Path, key: Path) -> None:
+def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    """What a server that shows this certificate (PEM) speaks TLS by; None without one. Raises SettingsError."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise SettingsError("TLS needs both the certificate and its key; give --tls-cert and --tls-key.")
     for path in (certificate, key):
         if not path.is_file():
             raise SettingsError(f"There is no file {path}; check the path.")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # An empty password: a protected key is then an error, not a question on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+        context.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, OSError, ValueError) as error:
         raise SettingsError(
             f"{certificate} and {key} are not a certificate and its unprotected key in PEM form; check both files."
         ) from error
+    return context

@@ -34,7 +34,7 @@ MARGIN = 12
 
 def main() -> None:
     """Write docs/images/effect.png, module.png and first_segmentation.png."""
-    os.environ["CTSAM3D_MODELS"] = MODELS_FOLDER
+    os.environ["CTSAM3D_MODELS_FOLDER"] = MODELS_FOLDER
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as host:
         segment(host, Path(folder))
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as host:

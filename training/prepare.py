@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.ndimage import binary_dilation
 
+from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.run_command import run_command
 from training.data.atlas_patients import atlas_cases
 from training.data.datasets import CaseRecord, read_dataset
 from training.data.kind_hu import kind_hu
 from training.data.prepared import STEP_HU, Prepared, PreparedCase, quantised
-from training.data.real_volumes import AIR, RealVolume, prepare
+from training.data.real_volumes import RealVolume, prepare
 from training.learning.plan import Plan
 from training.phantoms.phantoms import anatomy_like, torso
 
@@ -88,12 +89,12 @@ def _is_coarse(record: CaseRecord, spacing: float) -> bool:
 
 
 def _with_even_air(ct: NDArray[np.int16], spacing: float) -> NDArray[np.int16]:
-    """The CT (z, y, x), HU, with `AIR` wherever no body is near."""
+    """The CT (z, y, x), HU, with `AIR_HU` wherever no body is near."""
     body = cc3d.largest_k(ct > -500, k=1)
     near = binary_dilation(body[::2, ::2, ::2], iterations=max(round(KEPT_AIR_MM / spacing / 2), 1))
     near = near.repeat(2, 0).repeat(2, 1).repeat(2, 2)[: ct.shape[0], : ct.shape[1], : ct.shape[2]]
     outside = cc3d.largest_k(~near & (ct < -500), k=1).astype(bool)  # lungs and bowel gas are inside
-    return np.where(outside, np.int16(AIR), ct)
+    return np.where(outside, np.int16(AIR_HU), ct)
 
 
 def main(

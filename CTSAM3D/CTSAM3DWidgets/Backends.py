@@ -1,78 +1,60 @@
-"""Where predictions are computed: on this computer, or at one of the user's servers."""
+"""The library's backends with Slicer's settings, installations and questions."""
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.checkpoints.model_store import ModelStore
-from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.interaction import backends
+from CTSAM3DLib.interaction.backends import THIS_COMPUTER, LocalBackend, ServerBackend
 from CTSAM3DLib.interaction.prediction_worker import Backend
 from CTSAM3DWidgets.Consent import ensureConsent
 from CTSAM3DWidgets.Requirements import Requirements
-from CTSAM3DWidgets.Settings import THIS_COMPUTER, Settings
+from CTSAM3DWidgets.Settings import Settings
 from CTSAM3DWidgets.ThisComputer import ThisComputer
 
 
-@dataclass(frozen=True)
-class LocalBackend:
-    """A model on this computer. Equal choices are the same backend."""
+class StoredModels:
+    """The user's and the bundled models, in servers that Slicer starts; a `Computer` of the library."""
 
-    weights: str
-    """File of the model."""
-    computer: ThisComputer = field(compare=False)
+    def __init__(self, computer: ThisComputer) -> None:
+        self._computer = computer
 
-    def load(self) -> Backend:
-        """Start the server of this computer; runs on the prediction's thread. Raises CTSAM3DError."""
-        return self.computer.segmenter(self.weights)
+    def models(self) -> Sequence[str]:
+        """Their names."""
+        return [model.name for model in ModelStore().models()]
 
-    def progress(self) -> str:
+    def segmenter(self, model: str) -> Backend:
+        """A segmenter with this model; starts its server. Raises CTSAM3DError."""
+        return self._computer.segmenter(self.weights(model))
+
+    def progress(self, model: str) -> str:
         """What to tell the user while the server starts."""
-        if self.computer.running(self.weights):
+        if self._computer.running(self.weights(model)):
             return ""
-        return self.computer.lastMessage() or _("Starting the network on this computer…")
+        return self._computer.lastMessage() or _("Starting the network on this computer…")
+
+    def weights(self, model: str) -> str:
+        """The file of a model. Raises ModelError where there is none of this name."""
+        return str(ModelStore().find(model).path)
 
 
-@dataclass(frozen=True)
-class ServerBackend:
-    """A model at a server."""
-
-    address: str
-    key: str
-    caFile: str
-    model: str
-
-    def load(self) -> Backend:
-        """Connect; runs on the prediction's thread. Raises CTSAM3DError."""
-        from CTSAM3DLib.remote.remote_segmenter import connect
-
-        return connect(self.address, key=self.key or None, ca_file=self.caFile or None, model=self.model or None)
-
-    def progress(self) -> str:
-        """Nothing: a server either answers or does not."""
-        return ""
-
-
-class Backends:
+class Backends(backends.Backends):
     """The backends of this application."""
 
     def __init__(self, settings: Settings, requirements: Requirements, computer: ThisComputer) -> None:
         self.settings = settings
         self.requirements = requirements
         self.computer = computer
+        self._stored = StoredModels(computer)
+        super().__init__(self._stored, lambda: [server.known() for server in settings.servers()])
 
     def choices(self) -> list[tuple[str, str]]:
         """(text, address) of every backend; this computer first."""
-        return [(_("This computer"), THIS_COMPUTER), *((s.address, s.address) for s in self.settings.servers())]
-
-    def models(self, address: str) -> list[tuple[str, str]]:
-        """(text, name) of the models at a backend, as far as known without asking it."""
-        server = self.settings.server(address)
-        if server is not None:
-            return [(name, name) for name in server.models]
-        return [(model.name, model.name) for model in self.store().models()]
+        return [(_(address) if address == THIS_COMPUTER else address, address) for address in self.addresses()]
 
     def store(self) -> ModelStore:
         """The models on this computer."""
@@ -85,18 +67,12 @@ class Backends:
         """
         server = self.settings.server(address)
         if server is None:
-            weights = self.store().find(model).path
+            self._stored.weights(model)
             self.requirements.ensure()
-            return LocalBackend(str(weights), self.computer)
-        self.requirements.ensure(forServers=True)
-        ensureConsent(server, self.settings)
-        if model not in server.models:
-            raise CTSAM3DError(
-                _("{address} does not offer the model {model}; choose another one.").format(
-                    address=server.address, model=model
-                )
-            )
-        return ServerBackend(server.address, server.key, server.caFile, model)
+        else:
+            self.requirements.ensure(forServers=True)
+            ensureConsent(server, self.settings)
+        return self.choice(address, model)
 
 
 @functools.cache

@@ -160,7 +160,7 @@ class BatchSection:
         self._showModels()
 
     def _showModels(self) -> None:
-        setChoices(self.modelBox, self._backends.models(self.backendBox.currentData))
+        setChoices(self.modelBox, [(name, name) for name in self._backends.models(self.backendBox.currentData)])
         if self.modelBox.currentIndex < 0:
             self.modelBox.setCurrentIndex(0)
 

@@ -8,9 +8,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.remote.loopback import is_loopback
 from CTSAM3DWidgets.Settings import Server, Settings
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def ensureConsent(server: Server, settings: Settings) -> None:
@@ -34,6 +33,6 @@ def _question(address: str) -> str:
         "see what is sent."
     ).format(address=address)
     parts = urlsplit(address)
-    if parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
         question += "\n\n" + _("The connection is not encrypted: others on the network could read it. Prefer https.")
     return question

@@ -6,6 +6,8 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
+from CTSAM3DLib.interaction.controls import REACH_LABELS
+
 
 def button(name: str, text: str, toolTip: str):
     """A push button."""
@@ -70,9 +72,8 @@ def busyRow(name: str, toolTip: str):
 def reachBox(name: str):
     """A combo box of how far a segment may go, as CTSAM3DLib calls it."""
     widget = comboBox(name, _("How far from a click a segment may go."))
-    widget.addItem(_("Whole structure"), "structure")
-    widget.addItem(_("Patch and its neighbours"), "neighbours")
-    widget.addItem(_("Patch around the click"), "patch")
+    for reach, text in REACH_LABELS.items():
+        widget.addItem(_(text), reach)
     return widget
 
 

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 
 import qt
 
+from CTSAM3DLib.interaction.backends import THIS_COMPUTER, KnownServer
+
 SERVERS_KEY = "CTSAM3D/Servers"
 BACKEND_KEY = "CTSAM3D/Backend"
-
-THIS_COMPUTER = ""
-"""The backend that is no server's address."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,10 @@ class Server:
     """The user agreed that parts of CTs are sent to this address."""
     models: tuple[str, ...] = ()
     """What the server offered at the last connection test."""
+
+    def known(self) -> KnownServer:
+        """The server as the library knows it; the names here are those of the settings file."""
+        return KnownServer(self.address, self.key or None, self.caFile or None, self.models, self.consented)
 
 
 class Settings:

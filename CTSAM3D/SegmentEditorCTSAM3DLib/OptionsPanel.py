@@ -70,10 +70,10 @@ class OptionsPanel:
 
     # What the effect shows
 
-    def showClicks(self, positive: int, negative: int, canRedo: bool) -> None:
+    def showClicks(self, positive: int, negative: int, canUndo: bool, canRedo: bool) -> None:
         """Say how many clicks the segment has, and what can be done with them."""
         self.countLabel.setText(_("{positive} inside, {negative} outside").format(positive=positive, negative=negative))
-        self.undoButton.enabled = positive + negative > 0
+        self.undoButton.enabled = canUndo
         self.redoButton.enabled = canRedo
         self.clearButton.enabled = positive + negative > 0
 
@@ -111,7 +111,7 @@ class OptionsPanel:
         self.insideButton.checked = True
         self._addRow(_("Left click:"), self.insideButton, self.outsideButton)
 
-        self.undoButton = button("UndoClick", _("Undo"), _("Take the last click of this segment back. Key U."))
+        self.undoButton = button("UndoClick", _("Undo"), _("Take back what was done last to the clicks. Key U."))
         self.redoButton = button("RedoClick", _("Redo"), _("Bring back what was taken back last. Keys Shift + U."))
         self.clearButton = button(
             "ClearClicks", _("Clear"), _("Take all clicks of this segment back, and with them its mask.")

@@ -42,14 +42,15 @@ class SegmentDisplay:
         try:
             clicks = self._segmentClicks.clicks()
             waiting = self._segmentClicks.isWaiting()
+            canUndo, canRedo = self._segmentClicks.canUndo(), self._segmentClicks.canRedo()
         except CTSAM3DError as error:  # a tag that something else wrote; the next click replaces it
-            clicks, waiting, self._maskStatus = [], False, None
+            clicks, waiting, canUndo, canRedo, self._maskStatus = [], False, False, False, None
             self._panel.showStatus(str(error))
         self._showPoints(target, clicks)
         self._endMaskStatus(target, clicks)
         self._showHint(target, clicks, waiting)
         positive = sum(click.positive for click in clicks)
-        self._panel.showClicks(positive, len(clicks) - positive, self._segmentClicks.canRedo())
+        self._panel.showClicks(positive, len(clicks) - positive, canUndo, canRedo)
         self._panel.showWork(self._driver.busy(), waiting)
 
     def forget(self) -> None:

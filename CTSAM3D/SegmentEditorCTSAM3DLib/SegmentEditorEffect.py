@@ -63,8 +63,8 @@ work in slice views, and in 3D views on the surface of a segment. Every further 
 <b>Drag</b> a point to move a click; <b>right-click</b> on it to delete it. Clicks belong to their segment: they are
 saved with it, and the Segment Editor's undo and redo bring back clicks and mask together. The editable area and the
 overwrite mode hold as for every effect.</p><p>
-<b>Keys:</b> U takes the last click back, Shift+U brings it back, N swaps inside and outside, K keeps the rest of the
-segment, C cancels. The Segment Editor's own keys stay as they are.</p><p>
+<b>Keys:</b> U takes the last click, move or deletion back, Shift+U brings it back, N swaps inside and outside, K keeps
+the rest of the segment, C cancels. The Segment Editor's own keys stay as they are.</p><p>
 Not for clinical use.</p></html>"""
         )
 
@@ -196,15 +196,15 @@ Not for clinical use.</p></html>"""
         self._do(lambda: self.segmentClicks.replace(clicks))
 
     def onUndoClick(self):
-        """Take the last click back."""
+        """Take the last edit of the clicks back."""
         self._do(self.segmentClicks.undo)
 
     def onRedoClick(self):
-        """Bring it back."""
+        """Take it anew."""
         self._do(self.segmentClicks.redo)
 
     def onClearClicks(self):
-        """Take all clicks back."""
+        """Take all clicks away."""
         self._do(self.segmentClicks.clear)
 
     def onTryAgain(self):
@@ -274,20 +274,25 @@ Not for clinical use.</p></html>"""
     def onSceneStartClose(self, caller, event):
         """The nodes go; what was asked and taken back goes with them."""
         self.driver.leave()
-        self.segmentClicks.forgetTakenBack()
+        self.segmentClicks.forget()
         self.display.hide()
         self._observed = None
 
     # How it is shown
 
     def _do(self, edit):
-        """Do something to the clicks, and say in the status line how it went."""
-        problem = ""
+        """Do something to the clicks, and say in the status line how it went.
+
+        `edit` gives True where it has only dropped what was on its way.
+        """
+        problem, dropped = "", None
         try:
-            edit()
+            dropped = edit()
         except CTSAM3DError as error:
             problem = str(error)
         self._sync()  # first, because it greets a segment that was just made
+        if dropped:
+            self.display.showCancelled()
         if problem:
             self.panel.showStatus(problem)
         elif self.driver.busy():
@@ -336,4 +341,4 @@ Not for clinical use.</p></html>"""
         self._showModels()
 
     def _showModels(self):
-        setChoices(self.panel.modelBox, self.backends.models(self.settings.backend))
+        setChoices(self.panel.modelBox, [(name, name) for name in self.backends.models(self.settings.backend)])

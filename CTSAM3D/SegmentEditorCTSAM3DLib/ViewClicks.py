@@ -12,15 +12,12 @@ from dataclasses import dataclass
 
 import vtk
 
+from CTSAM3DLib.interaction.controls import INWARDS_MM, STEADY_PIXELS
+
 Position = tuple[float, float, float]
 
-STEADY_PIXELS = 4
-"""Between press and release of a click in 3D the mouse may move this far along each axis."""
 PICK_TOLERANCE = 0.002
 """Part of the window's diagonal within which a surface is hit."""
-INWARDS_MM = 1.0
-"""A click on a surface is put this far inside of it along the line of sight: on the surface itself it would lie
-between inside and outside."""
 
 _PRESS = vtk.vtkCommand.LeftButtonPressEvent
 _RELEASE = vtk.vtkCommand.LeftButtonReleaseEvent

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import sys
-import threading
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from trame.app import get_server
 
+from CTSAM3DLib.remote.child_process import end_with_parent, first_line, tell_parent
 from CTSAM3DServer.web.handover import DOOR_HEADER, Start
 from CTSAM3DServer.web.page.file_menu import Files
 from CTSAM3DServer.web.page.page import build_page
@@ -23,11 +21,11 @@ from CTSAM3DServer.web.workspace.workspace import Workspace
 
 def main() -> None:
     """Serve one workspace on loopback and a free port, until the front is gone."""
-    start = Start.read(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    start = Start.model_validate_json(first_line())
+    end_with_parent(lambda: os._exit(0))
     server = get_server("ctsam3d", client_type="vue3")
     scene = Scene(server, decorate_slices, decorate_surfaces)
-    backends = Backends(Front(start.front, start.secret), start.models, start.servers)
+    backends = Backends(Front(start.front, start.secret, start.models), start.servers)
     workspace = Workspace(server.state, scene, backends, start.folder)
     build_page(server, workspace)
     tell_pointer(scene, server.state)
@@ -39,8 +37,7 @@ def main() -> None:
 
     @server.controller.add("on_server_ready")
     def ready(**_: object) -> None:
-        sys.stdout.write(json.dumps({"port": server.port}) + "\n")
-        sys.stdout.flush()
+        tell_parent(port=server.port)
         asyncio.get_running_loop().create_task(workspace.begin(start.ct))
 
     server.start(host="127.0.0.1", port=0, open_browser=False, show_connection_info=False, timeout=0)
@@ -56,11 +53,6 @@ def _only_from(secret: str) -> Middleware:
         return await handler(request)
 
     return check
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os._exit(0)
 
 
 if __name__ == "__main__":

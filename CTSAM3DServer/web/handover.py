@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO
 
 from pydantic import BaseModel
 
+from CTSAM3DLib.interaction.backends import KnownServer
+
 DOOR_HEADER = "X-CTSAM3D-Door"
 """Carries the secret in every request of the front to a workspace: nobody else on the computer gets in."""
-
-
-class KnownServer(BaseModel, frozen=True):
-    """A server that the page offers; its models are known once it was asked."""
-
-    address: str
-    key: str | None = None
-    ca_file: str | None = None
-    models: tuple[str, ...] = ()
 
 
 class Start(BaseModel, frozen=True):
@@ -34,8 +26,3 @@ class Start(BaseModel, frozen=True):
     servers: tuple[KnownServer, ...] = ()
     ct: Path | None = None
     """A CT to begin with."""
-
-    @classmethod
-    def read(cls, stream: IO[bytes]) -> Start:
-        """The start in a line of UTF-8; as text it would be read by Windows' code page, and its paths be others."""
-        return cls.model_validate_json(stream.readline())

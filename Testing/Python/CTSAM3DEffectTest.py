@@ -22,10 +22,10 @@ class BrightBackends:
     """In the place of the effect's choice of computers and models."""
 
     def choices(self):
-        return [("This computer", "")]
+        return [("This computer", "This computer")]
 
     def models(self, address):
-        return [("bright voxels", "bright voxels")]
+        return ["bright voxels"]
 
     def ready(self, address, model):
         return self

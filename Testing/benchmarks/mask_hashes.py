@@ -7,6 +7,7 @@ from a fixed seed). Hashes are of one machine: another processor rounds otherwis
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,9 @@ import torch
 import typer
 
 from CTSAM3DLib import Click, Segmenter, Volume
+from CTSAM3DLib.checkpoints.checkpoint import save
+from CTSAM3DLib.checkpoints.model_info import ModelInfo
+from CTSAM3DLib.model import build
 from Testing.support.data import DATA
 
 CASES = ("torso-3mm", "openkbp-66")
@@ -36,34 +40,29 @@ def click_lists(volume: Volume, seed: int = 0) -> list[list[Click]]:
     return lists
 
 
-def paper_segmenter(folder: Path) -> Segmenter:
+def paper_segmenter(folder: str) -> Segmenter:
     """The paper's network with weights from seed 0, by way of a file."""
-    from CTSAM3DLib.model import build  # not needed for the bundled model
-
-    try:
-        from CTSAM3DLib.checkpoints.checkpoint import save
-        from CTSAM3DLib.checkpoints.model_info import ModelInfo
-    except ImportError:
-        from CTSAM3DLib.model.checkpoints import save
-        from CTSAM3DLib.model_info import ModelInfo
     torch.manual_seed(0)
-    file = folder / "untrained.safetensors"
+    file = Path(folder, "untrained.safetensors")
     save(file, build("ctsam3d"), ModelInfo("ctsam3d", (-125.0, 225.0)))
     return Segmenter.load(weights=str(file))
 
 
-def main(data: Annotated[Path, typer.Argument()] = DATA, folder: Path = Path("/tmp")) -> None:
-    for name, segmenter, reach in (
-        ("ctsam3d-small", Segmenter.load(), "structure"),
-        ("ctsam3d", paper_segmenter(folder), "patch"),
-    ):
+def main(data: Annotated[Path, typer.Argument(help="A folder with ct/.")] = DATA) -> None:
+    """Print a line for each network, case and list of clicks: voxels in the mask, and the mask's hash."""
+    with tempfile.TemporaryDirectory() as folder:
+        networks: list[tuple[str, Segmenter, Reach]] = [
+            ("ctsam3d-small", Segmenter.load(), "structure"),
+            ("ctsam3d", paper_segmenter(folder), "patch"),
+        ]
+    for name, segmenter, reach in networks:
         for case in CASES:
             volume = Volume.read(data / "ct" / f"{case}.nii.gz")
             session = segmenter.open(volume)
             for number, clicks in enumerate(click_lists(volume)):
-                result = session.segment(clicks, reach)
-                digest = hashlib.sha256(np.ascontiguousarray(result.mask.array).tobytes()).hexdigest()[:16]
-                print(name, case, number, int(result.mask.array.sum()), digest, flush=True)
+                mask = session.segment(clicks, reach).mask.array
+                digest = hashlib.sha256(np.ascontiguousarray(mask)).hexdigest()[:16]
+                print(name, case, number, int(mask.sum()), digest, flush=True)
 
 
 if __name__ == "__main__":

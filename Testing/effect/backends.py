@@ -75,10 +75,10 @@ class TestBackends:
         self.refusal = None
 
     def choices(self):
-        return [("This computer", "")]
+        return [("This computer", "This computer")]
 
     def models(self, address):
-        return [("ctsam3d-small", "ctsam3d-small")]
+        return ["ctsam3d-small"]
 
     def ready(self, address, model):
         if self.refusal is not None:

@@ -144,7 +144,7 @@ def test_undo_click_goes_back_any_depth_and_redo_comes_again(workplace):
     assert not panel.redoButton.enabled
 
 
-def test_clear_takes_clicks_and_mask_and_redo_brings_them_back(workplace):
+def test_clear_takes_clicks_and_mask_and_undo_brings_them_back(workplace):
     workplace.click(INSIDE)
     workplace.click(EDGE, control=True)
     workplace.settle()
@@ -153,10 +153,40 @@ def test_clear_takes_clicks_and_mask_and_redo_brings_them_back(workplace):
     workplace.settle()
     assert workplace.clicks() == []
     assert not workplace.mask().any()
-    workplace.effect.panel.redoButton.click()
+    workplace.effect.panel.undoButton.click()
     workplace.settle()
     assert len(workplace.clicks()) == 2
     assert (workplace.mask() == mask).all()
+
+
+def test_undo_takes_a_deletion_back(workplace):
+    for place, control in ((INSIDE, False), (EDGE, True), (INSIDE_TOO, False)):
+        workplace.click(place, control=control)
+    workplace.settle()
+    clicks, mask = workplace.clicks(), workplace.mask()
+    workplace.effect.onPointsEdited(clicks[:1] + clicks[2:])
+    workplace.settle()
+    assert workplace.clicks() == clicks[:1] + clicks[2:]
+    workplace.effect.panel.undoButton.click()
+    workplace.settle()
+    assert workplace.clicks() == clicks
+    assert (workplace.mask() == mask).all()
+
+
+def test_undo_after_the_segment_editors_own_takes_the_last_click_away(workplace):
+    for place in (INSIDE, INSIDE_TOO):
+        workplace.click(place)
+        workplace.settle()
+    clicks = workplace.clicks()
+    workplace.editor.undo()
+    workplace.host.process_events(0.05)
+    assert workplace.clicks() == clicks[:1]
+    workplace.effect.panel.undoButton.click()
+    workplace.settle()
+    assert workplace.clicks() == []
+    workplace.effect.panel.redoButton.click()
+    workplace.settle()
+    assert workplace.clicks() == clicks[:1]
 
 
 def test_a_dragged_point_gives_the_mask_of_the_moved_click(workplace):

@@ -178,7 +178,7 @@ def test_a_server_offers_its_own_models(workplace):
     assert (choice.address, choice.model) == ("https://gpu:8900", "ctsam3d")
     assert backends.settings.backend == "https://gpu:8900"
     backends.settings.removeServer("https://gpu:8900")
-    assert backends.settings.backend == ""
+    assert backends.settings.backend == "This computer"
 
 
 @pytest.mark.parametrize("mode", ["Place", "AdjustWindowLevel"])
@@ -207,7 +207,8 @@ def test_a_closed_scene_forgets_what_was_taken_back(workplace):
     workplace.host.scene.Clear(0)
     workplace.host.process_events(0.05)
     assert workplace.points() == []
-    assert not workplace.effect.segmentClicks._takenBack._lists
+    assert not workplace.effect.segmentClicks.canRedo()
+    assert workplace.effect.segmentClicks._editor.last_taken_back() == []
 
 
 def test_a_tag_that_something_else_wrote_is_said_and_loses_no_mask(workplace):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-BUNDLED = Path(__file__).parents[2] / "CTSAM3D" / "CTSAM3DLib" / "bundled" / "ctsam3d-small.safetensors"
+BUNDLED = Path(__file__).parents[2] / "CTSAM3D" / "CTSAM3DLib" / "checkpoints" / "bundled" / "ctsam3d-small.safetensors"
 
 
 @pytest.fixture
 def panel(slicer_host, monkeypatch, tmp_path):
     """The panel in the host, with a folder for models and settings of its own."""
-    monkeypatch.setenv("CTSAM3D_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("CTSAM3D_MODELS_FOLDER", str(tmp_path / "models"))
     from CTSAM3DWidgets.Backends import applicationBackends
 
     applicationBackends.cache_clear()

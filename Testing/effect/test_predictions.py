@@ -88,6 +88,30 @@ def test_cancel_leaves_the_segment_as_it_was_and_redo_brings_the_click_back(work
     assert len(workplace.clicks()) == 2
 
 
+def test_undo_of_a_click_on_its_way_drops_it_and_computes_nothing(workplace):
+    workplace.click(INSIDE)
+    workplace.settle()
+    before, clicks = workplace.mask(), workplace.clicks()
+    workplace.backends.choice.gate.clear()
+    workplace.backends.choice.started.clear()
+    start(workplace, EDGE)
+    workplace.click(OTHER_BOX)
+    workplace.effect.panel.undoButton.click()
+    assert len(workplace.clicks()) == 2  # one step back: the second click is asked for alone
+    assert workplace.effect.driver.busy()
+    workplace.effect.panel.undoButton.click()
+    assert not workplace.effect.driver.busy()
+    assert workplace.clicks() == clicks
+    assert "Cancelled" in workplace.status()
+    workplace.backends.choice.gate.set()
+    workplace.host.process_events(0.3)
+    assert (workplace.mask() == before).all()
+    workplace.effect.panel.redoButton.click()
+    workplace.effect.panel.redoButton.click()
+    workplace.settle()
+    assert len(workplace.clicks()) == 3
+
+
 def test_cancel_loses_no_clicks_of_another_segment_either(held):
     other = held.segmentation.GetSegmentation().AddEmptySegment("other", "other")
     start(held)

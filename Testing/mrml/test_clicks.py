@@ -27,6 +27,7 @@ from CTSAM3DLib.mrml.clicks import (
 from CTSAM3DLib.mrml.files import read_segmentation_node
 from CTSAM3DLib.output.seg_nrrd import Segment, write_segmentation
 from Testing.support.mrml_nodes import add_linear_transform, add_segmentation, add_volume, bright_boxes, rotation
+from Testing.support.signs import SIGNS
 
 CLICKS = [Click((-12.345, 0.0, 7.001)), Click((31.5, -2.25, 48.0), positive=False)]
 
@@ -113,6 +114,18 @@ def test_only_placed_points_count_and_labels_or_descriptions_say_the_sign(segmen
     clicks = read_points(points, segmentation)
     assert [click.positive for click in clicks] == [True, False, False, False, True]
     assert {click.position for click in clicks} == {(-1, -2, 3)}
+
+
+def test_control_points_follow_the_one_rule_of_signs(segmentation, points):
+    for label, description, list_name, negative in SIGNS:
+        points.RemoveAllControlPoints()
+        points.SetName(list_name)
+        points.SetNthControlPointDescription(points.AddControlPoint(vtk.vtkVector3d(1, 2, 3), label), description)
+        (click,) = read_points(points, segmentation)
+        assert click.positive != negative, (label, description, list_name)
+        if label.strip("+-0123456789") and list_name:
+            ((labelled,),) = read_labelled_points(points, segmentation).values()
+            assert labelled.positive != negative, (label, description, list_name)
 
 
 def test_points_of_a_file_are_the_clicks_of_the_command_line(scene, segmentation, points, tmp_path):

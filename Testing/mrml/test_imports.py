@@ -44,7 +44,7 @@ for package in (CTSAM3DLib, CTSAM3DLib.mrml):
     for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         if module.name.rsplit(".", 1)[1] not in of_torch:
             importlib.import_module(module.name)
-from CTSAM3DLib.model_store import ModelStore
+from CTSAM3DLib.checkpoints.model_store import ModelStore
 assert ModelStore().models()
 """
 

@@ -29,7 +29,7 @@ def local_server():
 
 
 def process_of(server: LocalServer) -> psutil.Process:
-    return psutil.Process(server._process._process.pid)
+    return psutil.Process(server._process.pid)
 
 
 def test_killed_between_clicks_and_in_the_middle_of_growth_it_gives_the_same_mask(
@@ -152,7 +152,7 @@ def test_it_ends_when_its_parent_is_killed():
     code = (
         "from CTSAM3DLib.remote.local_server import LocalServer; import sys, time;"
         "server = LocalServer(device='cpu'); server.start();"
-        "print(server._process._process.pid, flush=True); time.sleep(60)"
+        "print(server._process.pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         child = psutil.Process(int(parent.stdout.readline()))

@@ -6,7 +6,8 @@ import torch
 from monai.metrics import compute_surface_dice
 
 from CTSAM3DLib.clicks.simulation import dice
-from training.evaluation.metrics import TOLERANCES_MM, bounding_box, nsd
+from CTSAM3DLib.imaging.geometry import filled_box
+from training.evaluation.metrics import TOLERANCES_MM, nsd
 
 
 def blob(seed, shape=(24, 28, 32)):
@@ -67,16 +68,10 @@ def test_nsd_of_empty_masks():
 
 def test_nsd_does_not_depend_on_where_the_array_ends():
     truth, mask = blob(1), blob(101)
-    box = bounding_box(truth | mask)
+    box = filled_box(truth | mask)
     assert nsd(truth[box], mask[box], (2, 1, 1)) == nsd(np.pad(truth, 9), np.pad(mask, 9), (2, 1, 1))
 
 
 def test_nsd_refuses_masks_of_other_shapes():
     with pytest.raises(ValueError, match="same shape"):
         nsd(np.ones((2, 2, 2), bool), np.ones((2, 2, 3), bool), (1, 1, 1))
-
-
-def test_bounding_box():
-    mask = np.zeros((5, 6, 7), bool)
-    mask[1, 2, 3] = mask[3, 2, 6] = True
-    assert bounding_box(mask) == (slice(1, 4), slice(2, 3), slice(3, 7))

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from training.data.real_volumes import AIR, BRIGHTEST, Foreground, RealVolume
+from CTSAM3DLib.imaging.resampling import AIR_HU
+from training.data.real_volumes import BRIGHTEST, Foreground, RealVolume
 from training.data.samples import PATCH, Cropping, PhantomSamples, Pose, RealSamples, Sample, augment, mixed
 from training.data.supervoxels import body_mask, pseudo_labels
 
@@ -111,10 +112,10 @@ def test_a_pose_reads_the_voxels_it_names(matrix, order):
     start = np.array([-30, -20, -45])
     z, y, x = positions(pose, start).astype(int)
     inside = (z >= 0) & (z < 60) & (y >= 0) & (y < 70) & (x >= 0) & (x < 80)
-    expected = np.full((PATCH,) * 3, AIR, np.int16)
+    expected = np.full((PATCH,) * 3, AIR_HU, np.int16)
     expected[inside] = ct[z[inside], y[inside], x[inside]]
     assert 0.1 < inside.mean() < 1
-    assert np.array_equal(pose.read(ct, start, AIR, order), expected)
+    assert np.array_equal(pose.read(ct, start, AIR_HU, order), expected)
 
 
 def test_a_random_pose_interpolates_and_keeps_its_anchor(rng):
@@ -123,7 +124,7 @@ def test_a_random_pose_interpolates_and_keeps_its_anchor(rng):
     start = np.array([-40, -10, -32])
     for _ in range(6):
         pose = Pose.random(np.array([70, 60, 65]), rng)
-        read, where = pose.read(ct, start, AIR, 1), positions(pose, start)
+        read, where = pose.read(ct, start, AIR_HU, 1), positions(pose, start)
         inside = np.all((where > 1) & (where < last), axis=0)
         assert inside.mean() > 0.3
         expected = 2 * where[0] + 3 * where[1] - 4 * where[2]
@@ -144,13 +145,13 @@ def test_random_poses_mirror_swap_turn_and_scale_moderately(rng):
 
 
 def test_a_patch_beyond_the_ct_is_air():
-    assert np.all(Pose(np.zeros(3), np.eye(3)).read(ramp((20, 20, 20)), np.full(3, 30), AIR, 1) == AIR)
+    assert np.all(Pose(np.zeros(3), np.eye(3)).read(ramp((20, 20, 20)), np.full(3, 30), AIR_HU, 1) == AIR_HU)
 
 
 def test_outside_of_the_volume_is_air_without_structure(rng):
     samples = RealSamples([coded_volume((20, 20, 20))], CROPPED)
     sample = samples.draw(rng)
-    assert np.count_nonzero(sample.image_u != AIR) <= 20**3
+    assert np.count_nonzero(sample.image_u != AIR_HU) <= 20**3
     assert sample.truth_u.sum() <= 1000
 
 
@@ -179,13 +180,13 @@ def test_recolouring_changes_labelled_voxels_only_and_alike_in_both_patches(rng)
         sample = samples.draw(rng)
         inside = np.concatenate([sample.image_u[sample.truth_u], sample.image_v[sample.truth_v]])
         outside = np.concatenate([sample.image_u[~sample.truth_u], sample.image_v[~sample.truth_v]])
-        assert set(np.unique(outside)) <= {100, AIR}
+        assert set(np.unique(outside)) <= {100, AIR_HU}
         assert len(np.unique(inside)) == 1
         changes.append(int(inside[0]) - 100)
     assert 4 <= np.count_nonzero(changes) <= 18
     assert max(map(abs, changes)) < 100
     for unchanged in (samples.draw(rng, "supervoxels"), RealSamples([volume], CROPPED).draw(rng)):
-        assert set(np.unique(unchanged.image_u)) <= {100, AIR}
+        assert set(np.unique(unchanged.image_u)) <= {100, AIR_HU}
 
 
 def test_mixture_follows_its_shares(rng):
@@ -247,13 +248,13 @@ def test_augmentation_gives_both_patches_another_look_and_nothing_else(rng):
 def test_noise_blur_and_thick_slices_stay_within_hounsfield_bounds(rng):
     flat = np.zeros((24, 24, 24), bool)
     grain = rng.normal(0, 400, flat.shape)
-    bright, dark = ((level + grain).clip(AIR, BRIGHTEST).astype(np.int16) for level in (2800, -800))
+    bright, dark = ((level + grain).clip(AIR_HU, BRIGHTEST).astype(np.int16) for level in (2800, -800))
     sample = Sample(bright, dark, flat, flat, (0, 0, 0), "phantom")
     smooth_axes = Counter()
     for _ in range(150):
         seen = augment(sample, rng)
         for image in (seen.image_u, seen.image_v):
-            assert image.min() >= AIR
+            assert image.min() >= AIR_HU
             assert image.max() <= BRIGHTEST
         smooth_axes[sum(neighbours_alike(seen.image_u, axis) > 0.25 for axis in range(3))] += 1
     assert smooth_axes[1] == pytest.approx(150 * 0.10 * 0.85, abs=9)

@@ -1,15 +1,18 @@
-"""Child processes and the command take no code from the current folder, whatever lies there."""
+"""Child processes: no code from the current folder, whatever lies there; what is said; how they end."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
-from CTSAM3DLib.remote.child_process import child_environment, module_command
+from CTSAM3DLib.errors import Cancelled
+from CTSAM3DLib.remote.child_process import ChildEndedError, ChildProcess, child_environment, module_command
 
 HOSTILE = ("random", "torch", "runpy", "json", "typer", "numpy", "aiohttp", "sitecustomize", "usercustomize")
 ASKED = """
@@ -80,3 +83,88 @@ def test_the_files_are_hostile(tmp_path, hostile):
     executed = hostile / "EXECUTED"
     assert "random" in executed.read_text()
     executed.unlink()
+
+
+class TestChild:
+    """What a parent and its child say to one another, and how the child ends."""
+
+    @pytest.fixture
+    def start(self):
+        started = []
+
+        def start(code, **options):
+            command = [sys.executable, "-c", "from CTSAM3DLib.remote.child_process import *\n" + code]
+            started.append(ChildProcess(command, child_environment(), **options))
+            return started[-1]
+
+        yield start
+        for child in started:
+            child.kill()
+
+    def test_it_gets_lines_and_says_objects_among_what_libraries_print(self, start):
+        child = start(
+            "name = first_line(); print('noise'); print('[1]'); tell_parent(status='ready', name=name); print('3');"
+            "tell_parent(address='here')"
+        )
+        child.send("Ünïcode")
+        said = []
+        assert child.wait_for("address", 60, other=said.append) == "here"
+        assert said == [{"status": "ready", "name": "Ünïcode"}]
+
+    def test_its_last_words_are_told_where_it_ends_instead(self, start):
+        child = start("import sys; print('error: no such model.', file=sys.stderr); sys.exit(3)")
+        with pytest.raises(ChildEndedError, match=r"^no such model$"):
+            child.wait_for("address", 60)
+        with pytest.raises(ChildEndedError):  # and again
+            child.message(0)
+        assert (child.running, child.exit_code) == (False, 3)
+        child.send("nobody hears")
+
+    def test_without_words_its_exit_code_is_told(self, start):
+        with pytest.raises(ChildEndedError, match="exit code 3"):
+            start("raise SystemExit(3)").wait_for("address", 60)
+
+    def test_one_that_says_nothing_is_not_waited_for_for_ever(self, start):
+        child = start("import time; time.sleep(60)")
+        assert child.message(0) is None
+        with pytest.raises(TimeoutError):
+            child.wait_for("address", 0.2)
+        cancel = threading.Event()
+        cancel.set()
+        with pytest.raises(Cancelled):
+            child.wait_for("address", 60, cancel)
+
+    def test_it_ends_with_its_parents_input(self, start):
+        child = start("import os, time; end_with_parent(lambda: os._exit(7)); tell_parent(up=1); time.sleep(60)")
+        child.wait_for("up", 60)
+        assert child.running
+        child.stop(30)
+        assert child.exit_code == 7
+
+    def test_one_that_does_not_end_by_itself_is_ended(self, start):
+        child = start("import time; tell_parent(up=1); time.sleep(60)")
+        child.wait_for("up", 60)
+        child.stop(0.1)
+        assert not child.running
+
+    @pytest.mark.skipif(os.name != "posix", reason="groups of processes are POSIX's")
+    def test_what_it_has_started_ends_with_it(self, start):
+        child = start(
+            "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+            "tell_parent(pid=p.pid); p.wait()"
+        )
+        own_child = psutil.Process(child.wait_for("pid", 60))
+        child.kill()
+        assert not child.running
+        psutil.wait_procs([own_child], 10)
+        assert not own_child.is_running() or own_child.status() == psutil.STATUS_ZOMBIE
+
+    def test_errors_that_are_not_kept_go_where_ours_go(self, start, capfd):
+        child = start("import sys; print('seen', file=sys.stderr)", keep_errors=False)
+        with pytest.raises(ChildEndedError, match="exit code 0"):
+            child.wait_for("address", 60)
+        assert "seen" in capfd.readouterr().err
+
+    def test_a_command_that_does_not_run_is_the_callers_to_explain(self):
+        with pytest.raises(OSError, match="No such file"):
+            ChildProcess(["/no/such/python"], child_environment())

@@ -18,7 +18,7 @@ from CTSAM3DLib.checkpoints.bundled import bundled_models
 from CTSAM3DLib.checkpoints.load_model import load_model
 from CTSAM3DLib.clicks.click import Click, clicks_from_json, write_markups
 from CTSAM3DLib.clicks.simulation import dice
-from CTSAM3DLib.commands import cli
+from CTSAM3DLib.commands import cli, demo
 from CTSAM3DLib.errors import OutputError
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.volume import Volume
@@ -294,10 +294,6 @@ class TestWrongInput:
         (tmp_path / "out").mkdir()
         refused("demo", ct, "--labels", other, "--output", tmp_path / "out", because="resample")
 
-    def test_demo_without_the_training_package(self, refused, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "CTSAM3DLib.phantom.torso", None)
-        refused("demo", "--output", tmp_path, because="pip install")
-
 
 class TestModels:
     def test_table_and_card(self, run):
@@ -338,7 +334,7 @@ class TestDemo:
 
     def test_on_the_synthetic_torso(self, run, tmp_path, monkeypatch):
         whole = torso.torso
-        monkeypatch.setattr(torso, "torso", lambda seed: whole(seed, spacing=(6.0, 6.0, 6.0)))
+        monkeypatch.setattr(demo, "torso", lambda seed: whole(seed, spacing=(6.0, 6.0, 6.0)))
         code, out, _ = run("demo", "--output", tmp_path, "--clicks", 1, "--seed", 3)
         assert code == 0
         assert "Synthetic" in out

@@ -1,5 +1,6 @@
 """Clicks: their JSON, the command line's form, Slicer's markups, and what is said of unusable ones."""
 
+import dataclasses
 import json
 
 import pytest
@@ -181,7 +182,15 @@ class TestMarkups:
 
 class TestCheck:
     def test_accepts_clicks_inside(self):
-        check_clicks([Click((-50, 30, -20)), Click((10, 20, -50), positive=False)], GEOMETRY)
+        clicks = [Click((-50, 30, -20)), Click((10, 20, -50), positive=False)]
+        assert check_clicks(clicks, GEOMETRY) == tuple(clicks)
+
+    def test_clicks_are_checked_once_for_each_volume(self):
+        checked = check_clicks([Click((-50, 30, -20))], GEOMETRY)
+        assert check_clicks(checked, GEOMETRY) is checked
+        elsewhere = dataclasses.replace(GEOMETRY, origin=(1000, 1000, 1000))
+        with pytest.raises(ClickError, match="outside the volume"):
+            check_clicks(checked, elsewhere)
 
     def test_no_click_and_only_negative_ones(self):
         with pytest.raises(ClickError, match="There is no click"):

@@ -75,6 +75,30 @@ def test_targets_that_are_no_files_are_phony():
     assert targets == set(" ".join(re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)).split())
 
 
+def test_a_user_begins_with_three_thousand_words():
+    assert sum(len(text(name).split()) for name in ("README.md", "docs/tutorial.md")) <= 3000
+
+
+def test_there_is_one_floor_plan():
+    plans = [path.relative_to(ROOT).as_posix() for path in MARKDOWN if "floor-plan.svg" in path.read_text("utf-8")]
+    assert plans == ["docs/ARCHITECTURE.md"]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
+def test_files_and_modules_that_a_page_names_are_there(path):
+    """The lab book and the change log also tell of what is gone."""
+    if path.parent.name == "log" or path.name == "CHANGELOG.md":
+        return
+    page = path.read_text(encoding="utf-8")
+    for file in re.findall(
+        r"(?<![\w/.-])((?:CTSAM3D|CTSAM3DServer|Testing|training|docs|deploy|\.ci)/[\w./-]*\w)", page
+    ):
+        assert (ROOT / file).exists(), file
+    for module in re.findall(r" -m ((?:Testing|training|CTSAM3DServer)(?:\.\w+)*)", page):
+        file = ROOT / module.replace(".", "/")
+        assert file.with_suffix(".py").is_file() or (file / "__main__.py").is_file(), module
+
+
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: path.name)
 def test_links_lead_to_files_and_headings(path):
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -172,7 +196,7 @@ def test_the_address_is_the_same_everywhere():
 def test_every_page_of_the_documentation_is_in_its_menu():
     def pages(menu):
         for entry in menu:
-            for content in entry.values():
+            for content in [entry] if isinstance(entry, str) else entry.values():
                 yield from [content] if isinstance(content, str) else pages(content)
 
     menu = list(pages(yaml.safe_load(text("mkdocs.yml"))["nav"]))
@@ -208,7 +232,7 @@ def test_a_file_that_another_program_has_open_on_windows_is_said_to_be_so():
 
 
 def test_text_that_a_code_page_lacks_does_not_end_a_command():
-    code = "from CTSAM3DLib import cli; cli.app = lambda: print('64\\u00b3 voxels'); cli.main()"
+    code = "from CTSAM3DLib.commands import cli; cli.app = lambda: print('64\\u00b3 voxels'); cli.main()"
     environment = {**os.environ, "PYTHONIOENCODING": "cp1251", "PYTHONUTF8": "0"}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr.decode(errors="replace")
@@ -217,8 +241,8 @@ def test_text_that_a_code_page_lacks_does_not_end_a_command():
 
 def test_a_workspace_reads_its_start_as_utf8_whatever_the_code_page():
     code = (
-        "import sys; from CTSAM3DServer.web.handover import Start;"
-        "print(ascii(str(Start.read(sys.stdin.buffer).folder)))"
+        "from CTSAM3DLib.remote.child_process import first_line; from CTSAM3DServer.web.handover import Start;"
+        "print(ascii(str(Start.model_validate_json(first_line()).folder)))"
     )
     start = Start(folder=Path("J\u00fcrgen"), front="http://127.0.0.1:1", secret="s", models=("m",))
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}

@@ -12,7 +12,7 @@ from pydicom.fileset import FileSet
 
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.imaging.volume import Volume
-from Testing.unit.test_volume import write_slices
+from Testing.support.dicom_files import hu_of, write_series
 
 OWN, SECRET = -1000, 12345
 PLANE = (8, 8)
@@ -171,7 +171,7 @@ def test_other_formats_of_itk_are_not_read(name, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
 def test_a_dicomdir_leads_nowhere(tmp_path):
-    secret = sorted(write_slices(tmp_path / "secret"))
+    secret = sorted(write_series(tmp_path / "secret", hu_of()))
     files = FileSet()
     for path in secret:
         slice_ = pydicom.dcmread(path)
@@ -187,5 +187,5 @@ def test_a_dicomdir_leads_nowhere(tmp_path):
     index.save_as(tmp_path / "uploaded" / "DICOMDIR")
     refused(tmp_path / "uploaded" / "DICOMDIR")
     refused(tmp_path / "uploaded")
-    write_slices(tmp_path / "uploaded", uid="5.6.7", slices=range(2))
+    write_series(tmp_path / "uploaded", hu_of((2, 8, 9)))
     assert Volume.read(tmp_path / "uploaded", untrusted=True).array.shape[0] == 2

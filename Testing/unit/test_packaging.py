@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -15,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 EXTENSION = "CTSAM3D"
 SHIPPED_BY_SLICER = {"numpy", "SimpleITK", "requests"}
 INSTALLED_BY_THE_PYTORCH_EXTENSION = {"torch"}
+READERS_OF_FILES = {"nibabel", "pydicom", "pynrrd"}
+"""Inside Slicer it is Slicer that reads CTs; `Volume.read` imports them when it is called."""
 MEGABYTE = 2**20
+BUNDLED = ROOT / "CTSAM3D" / "CTSAM3DLib" / "checkpoints" / "bundled"
 
 
 def cmake(folder):
@@ -103,22 +107,25 @@ def test_requirements_are_those_of_the_library_and_the_server():
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read pyproject.toml itself")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needed = set(project["dependencies"] + project["optional-dependencies"]["server"])
-    elsewhere = SHIPPED_BY_SLICER | INSTALLED_BY_THE_PYTORCH_EXTENSION
+    elsewhere = SHIPPED_BY_SLICER | INSTALLED_BY_THE_PYTORCH_EXTENSION | READERS_OF_FILES
     lines = (ROOT / "CTSAM3D" / "Resources" / "requirements.txt").read_text().splitlines()
     required = [line for line in lines if line and not line.startswith("#")]
     assert required == sorted(name for name in needed if re.split("[>=<]", name)[0] not in elsewhere)
 
 
 def test_pip_installs_the_packages_that_are_there():
-    project = (ROOT / "pyproject.toml").read_text()
+    """setuptools takes folders that hold an `__init__.py`, and whose names match a pattern of pyproject.toml."""
+    (patterns,) = re.findall(r"^include = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     for folder in ("CTSAM3D/CTSAM3DLib", "CTSAM3DServer"):
-        for path in (ROOT / folder).rglob("__init__.py"):
+        for path in (ROOT / folder).rglob("*.py"):
             package = path.parent.relative_to((ROOT / folder).parent).as_posix().replace("/", ".")
-            assert f'"{package}"' in project
+            assert (path.parent / "__init__.py").is_file(), path
+            assert any(fnmatch(package, pattern) for pattern in re.findall(r'"([\w*]+)"', patterns)), package
 
 
 def test_the_bundled_model_is_small_enough():
-    for path in (ROOT / "CTSAM3D" / "CTSAM3DLib" / "bundled").glob("*.safetensors"):
+    assert list(BUNDLED.glob("*.safetensors"))
+    for path in BUNDLED.glob("*.safetensors"):
         assert path.stat().st_size <= 16 * MEGABYTE
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING
 from CTSAM3DLib.imaging.volume import Geometry, Volume
-from CTSAM3DLib.segmentation import patch_grid as grid_module
+from CTSAM3DLib.segmentation import bring_back as bring_back_module
 from CTSAM3DLib.segmentation.bring_back import bring_back
 from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, TileSampler
 from Testing.support.data import DATA, needs_data
@@ -278,7 +278,7 @@ def test_masks_come_back_along_parallel_axes_as_itk_interpolates_them(axes, monk
     probability[[0, -1]] = probability[:, [0, -1]] = probability[:, :, [0, -1]] = 0
     start = tuple(size // 2 - 8 for size in grid.shape)
     quick, box = bring_back(probability, start, grid, geometry)
-    monkeypatch.setattr(grid_module, "_PARALLEL", -1.0)  # no axes are
+    monkeypatch.setattr(bring_back_module, "_PARALLEL", -1.0)  # no axes are
     assert np.array_equal(bring_back(probability, start, grid, geometry)[0], quick)
     assert bring_back(probability, start, grid, geometry)[1] == box
     assert 0.1 < quick.mean() < 0.9

@@ -1,4 +1,4 @@
-"""CTs that a library would read without a word, but wrongly: they are refused until they are read rightly."""
+"""Voxels that are no numbers, which a library would read as water without a word."""
 
 import gzip
 
@@ -6,16 +6,9 @@ import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.imaging.volume import Volume
-
-CT = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT, CONVERTED_CT = f"{CT}.1", f"{CT}.2"
-SIX = tuple(range(6))
-SPACING_MM = 3.0
 
 
 def refused(path, said):
@@ -26,78 +19,6 @@ def refused(path, said):
     assert message.endswith(".")
     assert "\n" not in message
     return message
-
-
-def functional_group(**sequences):
-    """Each macro of a functional group is a sequence of one item."""
-    group = Dataset()
-    for name, values in sequences.items():
-        item = Dataset()
-        item.update(values)
-        setattr(group, name, [item])
-    return group
-
-
-def write_multi_frame(path, sop_class, order=SIX, series=None):
-    """A DICOM file whose frames are the slices `order` of a CT of six slices, `SPACING_MM` apart."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = sop_class, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    file = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    file.SOPClassUID, file.SOPInstanceUID, file.Modality = sop_class, meta.MediaStorageSOPInstanceUID, "CT"
-    file.StudyInstanceUID, file.SeriesInstanceUID = generate_uid(), series or generate_uid()
-    file.NumberOfFrames, file.Rows, file.Columns, file.SamplesPerPixel = len(order), 8, 9, 1
-    file.PhotometricInterpretation, file.BitsAllocated, file.BitsStored, file.HighBit = "MONOCHROME2", 16, 16, 15
-    file.PixelRepresentation = 1
-    file.PixelData = np.stack([np.full((8, 9), 100 * k - 300, "<i2") for k in order]).tobytes()
-    if sop_class == CT:  # as some dental scanners write it
-        file.ImagePositionPatient, file.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
-        file.PixelSpacing, file.RescaleSlope, file.RescaleIntercept = [SPACING_MM] * 2, 1, 0
-    else:
-        orientation, spacing, scale = Dataset(), Dataset(), Dataset()
-        orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        spacing.PixelSpacing, spacing.SpacingBetweenSlices = [SPACING_MM] * 2, SPACING_MM
-        scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = 1, 0, "HU"
-        file.SharedFunctionalGroupsSequence = [
-            functional_group(
-                PlaneOrientationSequence=orientation,
-                PixelMeasuresSequence=spacing,
-                PixelValueTransformationSequence=scale,
-            )
-        ]
-        frames = []
-        for k in order:
-            position = Dataset()
-            position.ImagePositionPatient = [0, 0, SPACING_MM * k]
-            frames.append(functional_group(PlanePositionSequence=position))
-        file.PerFrameFunctionalGroupsSequence = frames
-    file.save_as(path, enforce_file_format=True)
-
-
-class TestMultiFrame:
-    @pytest.mark.parametrize("sop_class", [CT, ENHANCED_CT, CONVERTED_CT])
-    @pytest.mark.parametrize("order", [SIX, (0, 2, 4, 1, 3, 5), (0, 1, 4, 5)], ids=["whole", "interleaved", "gap"])
-    def test_many_frames_in_a_file(self, sop_class, order, tmp_path):
-        write_multi_frame(tmp_path / "ct.dcm", sop_class, order)
-        for path in (tmp_path / "ct.dcm", tmp_path):
-            assert "convert it to NIfTI by dcm2niix" in refused(path, "multi-frame")
-
-    def test_a_series_of_enhanced_files_of_one_frame(self, tmp_path):
-        series = generate_uid()
-        for k in SIX:
-            write_multi_frame(tmp_path / f"{k}.dcm", ENHANCED_CT, (k,), series)
-        refused(tmp_path, "multi-frame")
-
-    def test_frames_in_one_of_several_files(self, tmp_path):
-        series = generate_uid()
-        write_multi_frame(tmp_path / "0.dcm", CT, (0,), series)
-        write_multi_frame(tmp_path / "1.dcm", CT, (1, 2), series)
-        refused(tmp_path, "multi-frame")
-
-    def test_a_multi_frame_series_beside_others_is_not_in_their_way(self, tmp_path):
-        write_multi_frame(tmp_path / "one.dcm", CT, (0,))
-        write_multi_frame(tmp_path / "many.dcm", ENHANCED_CT)
-        assert Volume.read(tmp_path / "one.dcm").array.shape == (1, 8, 9)
 
 
 def image_with(value, dtype=np.float32):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CORE = ("test_session.py", "test_engine.py", "test_engine_memory.py", "test_guidance.py", "test_checkpoints.py")
+CORE = ("test_session.py", "test_engine.py", "test_engine_memory.py", "test_checkpoints.py")
 
 
 def test_the_core_of_the_suite_passes_without_it():

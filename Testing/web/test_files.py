@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from playwright.sync_api import expect
 
 from CTSAM3DLib.clicks.click import read_markups
-from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DServer.web.page.file_menu import Files
 from Testing.web.site import Site
@@ -124,7 +124,7 @@ def wrong_files(tmp_path, torso):
     (tmp_path / "secret").write_bytes(np.arange(-64, 64, dtype="<i2").tobytes() * 20)
     return {
         "text": (b"not an image", "notes.nii.gz", "notes.nii.gz is damaged or incomplete"),
-        "empty zip": (None, "empty.zip", "no file in what was dropped"),
+        "empty zip": (None, "empty.zip", "empty.zip holds no file"),
         "broken zip": (b"PK\x03\x04 broken", "broken.zip", "is not a zip that can be read"),
         "not a CT": (Volume(np.abs(torso.ct.array), geometry), "mr.nii.gz", "give a CT in Hounsfield units"),
         "header": (HEADER.format(tmp_path / "secret").encode(), "ct.mhd", "which is no file that came with it"),

@@ -6,12 +6,13 @@ import pytest
 
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.errors import CTSAM3DError, VolumeError
-from CTSAM3DServer.web.handover import KnownServer
-from CTSAM3DServer.web.scene import upload as opening
+from CTSAM3DLib.imaging import archive
+from CTSAM3DLib.imaging.archive import safe_path
+from CTSAM3DLib.interaction.backends import THIS_COMPUTER, KnownServer, LocalBackend, ServerBackend
 from CTSAM3DServer.web.scene.persistence import SavedSegment, SavedWorkspace
 from CTSAM3DServer.web.scene.terminology import anatomy
-from CTSAM3DServer.web.scene.upload import find_ct, safe_path
-from CTSAM3DServer.web.workspace.backends import THIS_COMPUTER, Backends, Front, ServedModel, SharedNetwork
+from CTSAM3DServer.web.scene.upload import find_ct
+from CTSAM3DServer.web.workspace.backends import Backends, Front
 
 
 @pytest.mark.parametrize("name", ["", "/", "..", "a/../../b", "C:/windows", "..\\up", "nul\0byte"])
@@ -29,26 +30,17 @@ def test_other_names_stay_below_it(tmp_path, name):
     assert tmp_path in safe_path(tmp_path, name).parents
 
 
-def test_one_image_among_other_files_is_the_ct(tmp_path):
-    files = [tmp_path / name for name in ("notes.txt", "ct.nii.gz", "liver.seg.nrrd")]
-    assert find_ct(files) == tmp_path / "ct.nii.gz"
-
-
-def test_several_images_are_refused(tmp_path):
-    with pytest.raises(VolumeError, match="2 images among these files"):
-        find_ct([tmp_path / "a.nii.gz", tmp_path / "b.nrrd"])
-
-
-def test_files_without_an_ending_are_a_series_in_their_folder(tmp_path):
+def test_several_files_are_looked_for_in_the_folder_that_all_are_in(tmp_path):
     assert find_ct([tmp_path / "s" / "1" / "a", tmp_path / "s" / "2" / "b"]) == tmp_path / "s"
+    assert find_ct([tmp_path / "ct.zip"]) == tmp_path / "ct.zip"
 
 
 def test_a_zip_that_unpacks_to_too_much_is_refused_before_it_does(tmp_path, monkeypatch):
-    monkeypatch.setattr(opening, "MAX_UNPACKED", 1000)
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("ct.nii", b"0" * 100_000)
+    monkeypatch.setattr(archive, "MAX_UNPACKED", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("ct.nii", b"0" * 100_000)
     with pytest.raises(VolumeError, match="unpacks to more than"):
-        find_ct([tmp_path / "bomb.zip"])
+        archive.unpack(tmp_path / "bomb.zip", tmp_path / "bomb")
     assert not (tmp_path / "bomb").exists()
 
 
@@ -78,12 +70,12 @@ def test_terms_are_slicers_with_sides_and_colours():
 
 
 def test_nothing_goes_to_a_server_before_the_user_agrees():
-    backends = Backends(Front("http://127.0.0.1:1", "s"), ["m"], [KnownServer(address="https://gpu:8900")])
-    assert backends.choice(THIS_COMPUTER, "m") == SharedNetwork("m", Front("", ""))
+    backends = Backends(Front("http://127.0.0.1:1", "s", ("m",)), [KnownServer("https://gpu:8900")])
+    assert backends.choice(THIS_COMPUTER, "m") == LocalBackend("m", Front("", ""))
     with pytest.raises(CTSAM3DError, match="Nothing is sent to https://gpu:8900 before you agree"):
         backends.choice("https://gpu:8900", "m")
 
 
 def test_equal_choices_are_the_same_backend_and_keys_are_not_shown():
-    assert ServedModel("https://a", "m", "key") == ServedModel("https://a", "m", "key")
-    assert "secret" not in repr(ServedModel("https://a", "m", "secret"))
+    assert ServerBackend("https://a", "m", "key") == ServerBackend("https://a", "m", "key")
+    assert "secret" not in repr(ServerBackend("https://a", "m", "secret"))

@@ -8,12 +8,13 @@ import cc3d
 import numpy as np
 import SimpleITK as sitk
 
+from CTSAM3DLib.imaging.resampling import AIR_HU
+
 SKIN_HU = -300
 TABLE_MM = 3.0
 """mm. Radius of the opening that separates the body from a table, a blanket and tubes."""
 LABELLED_SHARE = 0.05
 """A piece that holds labels in this share of its voxels is of the patient: an arm beside the trunk."""
-BACKGROUND_HU = -1024
 
 
 def body_of(hu: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
@@ -47,4 +48,4 @@ def body_of(hu: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> np.
 
 def in_body(hu: np.ndarray, body: np.ndarray) -> np.ndarray:
     """Return the voxels of the annotated ratio: the body without voxels at -1024 HU or below."""
-    return body & (hu > BACKGROUND_HU)
+    return body & (hu > AIR_HU)

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import slicerio
 
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from training import anatomy
 from training.curation.defects import Defect, blaming

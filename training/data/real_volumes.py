@@ -20,14 +20,13 @@ from scipy.ndimage import find_objects
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
-from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import PAPER_SPACING, interpolate, shrunk
+from CTSAM3DLib.imaging.geometry import Geometry, filled_box
+from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, as_image, interpolate, shrunk
 from CTSAM3DLib.imaging.volume import Volume
 from training.data.datasets import CaseRecord
 from training.data.supervoxels import pseudo_labels
 
-AIR, BRIGHTEST = -1024, 3071
+BRIGHTEST = 3071
 MARGIN_MM = 15.0
 """Margin around the body."""
 BORDER = 8
@@ -199,9 +198,9 @@ def _load(record: CaseRecord, folder: Path) -> RealVolume:
 def _prepare_case(record: CaseRecord, spacing: float, pseudo: bool) -> dict[str, np.ndarray]:
     ct = _read_ct(record.ct)
     label_maps = record.label_maps(ct)
-    image = as_image(np.clip(ct.array.astype(np.float32), AIR, BRIGHTEST), ct.geometry)
+    image = as_image(np.clip(ct.array.astype(np.float32), AIR_HU, BRIGHTEST), ct.geometry)
     grid = isotropic_grid(ct.geometry, spacing)
-    values = np.rint(interpolate(shrunk(image, spacing), grid, outside=AIR)).astype(np.int16)
+    values = np.rint(interpolate(shrunk(image, spacing), grid, outside=AIR_HU)).astype(np.int16)
     box = _body(values, round(MARGIN_MM / spacing))
     grid = grid.crop(box)
     arrays = {"ct": np.ascontiguousarray(values[box])}
@@ -268,12 +267,13 @@ def _softened(share: sitk.Image, spacing: float) -> sitk.Image:
 
 def _body(ct: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
     """Return the box of the largest component above -300 HU, with a margin in voxels."""
-    where = np.argwhere(cc3d.largest_k(ct[::2, ::2, ::2] > -300, k=1))
-    if where.size == 0:
+    box = filled_box(cc3d.largest_k(ct[::2, ::2, ::2] > -300, k=1) > 0)
+    if box[0].start == box[0].stop:
         return slice(0, ct.shape[0]), slice(0, ct.shape[1]), slice(0, ct.shape[2])
-    first = np.maximum(2 * where.min(axis=0) - margin, 0)
-    last = np.minimum(2 * where.max(axis=0) + margin + 1, ct.shape)
-    z, y, x = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    z, y, x = (
+        slice(max(2 * axis.start - margin, 0), min(2 * axis.stop - 1 + margin, size))
+        for axis, size in zip(box, ct.shape, strict=True)
+    )
     return z, y, x
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter, uniform_filter1d
 
-from training.data.real_volumes import AIR, BRIGHTEST, Foreground, RealVolume
+from CTSAM3DLib.imaging.resampling import AIR_HU, PATCH
+from training.data.real_volumes import BRIGHTEST, Foreground, RealVolume
 from training.phantoms.phantoms import anatomy_like, torso
 
-PATCH = 64
 MIN_VOXELS = 30
 CONTRAST_SHARE = 0.4
 """Share of labelled samples in which the HU of structures change, as by contrast phases."""
@@ -235,7 +235,7 @@ def scanner_look(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]
         image += shift
         if noise:
             image += noise * rng.standard_normal(image.shape, dtype=np.float32)
-        return np.clip(image, AIR, BRIGHTEST, out=image).astype(np.int16)
+        return np.clip(image, AIR_HU, BRIGHTEST, out=image).astype(np.int16)
 
     return look
 
@@ -263,7 +263,7 @@ def _pair(
     if np.count_nonzero(truth_u) < MIN_VOXELS:
         return None
     labels_v = pose.read(label_map, start_v, 0, order=0)
-    image_u, image_v = (pose.read(ct, start, AIR, order=1) for start in (start_u, start_v))
+    image_u, image_v = (pose.read(ct, start, AIR_HU, order=1) for start in (start_u, start_v))
     if recolour:
         change = rng.normal(0, 20, np.iinfo(label_map.dtype).max + 1).astype(np.int16)
         change[0] = 0

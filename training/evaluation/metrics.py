@@ -13,7 +13,7 @@ import numpy as np
 import surface_distance
 from numpy.typing import NDArray
 
-from CTSAM3DLib.imaging.geometry import Box
+from CTSAM3DLib.imaging.geometry import filled_box
 
 TOLERANCES_MM = (1, 2, 3, 5)
 
@@ -32,13 +32,6 @@ def nsd(
         raise ValueError(f"Truth {truth.shape} and mask {mask.shape} must have the same shape.")
     if not truth.any() or not mask.any():
         return [float(truth.any() == mask.any())] * len(tolerances)
-    box = bounding_box(truth | mask)
+    box = filled_box(truth | mask)
     distances = surface_distance.compute_surface_distances(truth[box], mask[box], tuple(spacing))
     return [float(surface_distance.compute_surface_dice_at_tolerance(distances, limit)) for limit in tolerances]
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> Box:
-    """The smallest box (slices in z, y, x) that holds the foreground of `mask`, which must not be empty."""
-    hits = [np.flatnonzero(mask.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    z, y, x = (slice(int(hit[0]), int(hit[-1]) + 1) for hit in hits)
-    return z, y, x

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-PATCH = 64
+from CTSAM3DLib.imaging.resampling import PATCH
+
 COARSE = 17
 """Points of the coarse grid along an axis: every fourth voxel of a patch, and one beyond its end."""
 WAVES = 4

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.phantom.shapes import Canvas, along_axes, gaussian_matrix, slice_matrix, smooth_noise
 from CTSAM3DLib.phantom.torso import TorsoPhantom, torso
 
@@ -157,4 +158,4 @@ def _scan(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         [None, gaussian_matrix(height, grain), gaussian_matrix(width, grain)],
     )
     image += np.float32(rng.uniform(4, 28) / noise[::4].std()) * noise
-    return np.clip(image, -1024, 3071).astype(np.int16)
+    return np.clip(image, AIR_HU, 3071).astype(np.int16)

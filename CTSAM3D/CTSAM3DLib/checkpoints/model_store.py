@@ -26,8 +26,8 @@ from CTSAM3DLib.checkpoints.download import Progress, checksum, download
 from CTSAM3DLib.checkpoints.released_config import read_window
 from CTSAM3DLib.errors import ModelError
 
-FOLDER_VARIABLE = "CTSAM3D_MODELS"
-"""Environment variable with the folder of the user's models."""
+FOLDER_VARIABLE = "CTSAM3D_MODELS_FOLDER"
+"""Environment variable that names another folder for the user's models."""
 
 OURS, PUBLISHED = "model.safetensors", "params.pth"
 CONFIG = "config.py"
@@ -58,8 +58,8 @@ class StoredModel:
 class ModelStore:
     """The bundled models and the user's models in a folder.
 
-    The folder is `folder`, or that in the environment variable CTSAM3D_MODELS, or `ctsam3d/models` in the system's
-    folder for user data. It is created with the first model.
+    The folder is `folder`, or that in the environment variable CTSAM3D_MODELS_FOLDER, or `ctsam3d/models` in the
+    system's folder for user data. It is created with the first model.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from CTSAM3DLib.atomic import atomic_write
+from CTSAM3DLib.clicks.sign import is_negative
 from CTSAM3DLib.errors import ClickError
 from CTSAM3DLib.imaging.geometry import Geometry
 
@@ -100,8 +101,7 @@ def to_lps(position: Sequence[float], coordinates: str, geometry: Geometry) -> P
 def read_markups(path: str | os.PathLike[str]) -> list[Click]:
     """Return the placed points of all lists in a Slicer .mrk.json file, in order. Raises ClickError.
 
-    A point is negative if its description says "negative", or its label starts with "-" or "neg", or its list's
-    name starts with "negative".
+    `CTSAM3DLib.clicks.sign.is_negative` says which points are negative.
     """
     try:
         markups = json.loads(Path(path).read_text(encoding="utf-8"))["markups"]
@@ -136,8 +136,22 @@ def write_markups(path: str | os.PathLike[str], clicks: Sequence[Click], labels:
         temporary.write_text(json.dumps({"@schema": _MARKUPS_SCHEMA, "markups": [markup]}, indent=2), encoding="utf-8")
 
 
-def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> None:
-    """Raise ClickError unless there is a positive click and every click lies in the volume."""
+class CheckedClicks(tuple[Click, ...]):
+    """Clicks that `check_clicks` has found right for `geometry`; on their further way they need no other check."""
+
+    geometry: Geometry
+
+    def __new__(cls, clicks: Sequence[Click], geometry: Geometry) -> CheckedClicks:
+        """The clicks, marked."""
+        checked = super().__new__(cls, clicks)
+        checked.geometry = geometry
+        return checked
+
+
+def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> CheckedClicks:
+    """The clicks, checked once. Raises ClickError unless one is positive and every one lies in the volume."""
+    if isinstance(clicks, CheckedClicks) and clicks.geometry == geometry:
+        return clicks
     if not clicks:
         raise ClickError("There is no click; give at least one inside the structure.")
     if not any(click.positive for click in clicks):
@@ -145,6 +159,7 @@ def check_clicks(clicks: Sequence[Click], geometry: Geometry) -> None:
     for number, click in enumerate(clicks, start=1):
         if not geometry.contains(click.position):
             raise ClickError(_outside(number, click.position, geometry))
+    return CheckedClicks(clicks, geometry)
 
 
 def _outside(number: int, position: Position, geometry: Geometry) -> str:
@@ -159,17 +174,12 @@ def _outside(number: int, position: Position, geometry: Geometry) -> str:
 
 def _clicks_of(markup: dict[str, Any]) -> list[Click]:
     is_ras = _IS_RAS[str(markup.get("coordinateSystem", "LPS")).upper()]
-    all_negative = markup.get("name", "").lower().startswith("negative")
     clicks = []
     for point in markup.get("controlPoints", []):
         if point.get("positionStatus", "defined") != "defined":
             continue
         x, y, z = _position(point["position"])
-        negative = (
-            all_negative
-            or point.get("description", "").strip().lower() == "negative"
-            or point.get("label", "").strip().lower().startswith(("-", "neg"))
-        )
+        negative = is_negative(point.get("label", ""), point.get("description", ""), markup.get("name", ""))
         clicks.append(Click((-x, -y, z) if is_ras else (x, y, z), not negative))
     return clicks
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks.click import Click
-from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.geometry import Geometry, filled_box
 from CTSAM3DLib.imaging.volume import Volume
 
 Voxel = tuple[int, int, int]
@@ -128,14 +128,12 @@ def _depth(mask: NDArray[np.bool_], spacing: float | tuple[float, float, float])
 
     Everything just outside the box lies outside the set, so cropping changes no distance.
     """
-    axes_hit = [np.any(mask, axis=others) for others in ((1, 2), (0, 2), (0, 1))]
-    if not axes_hit[0].any():
+    z, y, x = filled_box(mask)
+    if z.start == z.stop:
         return np.zeros((0, 0, 0), np.float32), (0, 0, 0)
-    first = [int(hit.argmax()) for hit in axes_hit]
-    last = [hit.size - int(hit[::-1].argmax()) for hit in axes_hit]
-    box = np.ascontiguousarray(mask[first[0] : last[0], first[1] : last[1], first[2] : last[2]])
+    box = np.ascontiguousarray(mask[z, y, x])
     anisotropy = (spacing,) * 3 if isinstance(spacing, (int, float)) else spacing
-    return edt.edt(box, anisotropy=anisotropy, black_border=True, parallel=1), (first[0], first[1], first[2])
+    return edt.edt(box, anisotropy=anisotropy, black_border=True, parallel=1), (z.start, y.start, x.start)
 
 
 def _voxel(index: int, shape: tuple[int, ...]) -> Voxel:

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.sign import is_negative, without_sign
 from CTSAM3DLib.errors import ClickError
 
 SEGMENT_COLUMN = "segment"
 SIGN_COLUMN = "sign"
 _AXES = {("r", "a", "s"): (-1, -1, 1), ("l", "p", "s"): (1, 1, 1)}
 """Columns of the position, and the signs that make it LPS."""
-_NEGATIVE = ("-", "negative", "neg")
-_POSITIVE = ("", "+", "positive", "pos")
+_SIGNS = ("", "+", "positive", "pos", "-", "negative", "neg")
 
 ClicksBySegment = dict[str, list[Click]]
 
@@ -58,11 +58,9 @@ def clicks_of_rows(rows: Sequence[Mapping[str, str | None]]) -> ClicksBySegment:
     return clicks
 
 
-def split_label(label: str, description: str = "") -> tuple[str, bool]:
+def split_label(label: str, description: str = "", list_name: str = "") -> tuple[str, bool]:
     """The segment that a point's label names, and whether the point is positive: "liver", "+liver" or "-liver"."""
-    stripped = label.strip()
-    positive = not stripped.startswith("-") and description.strip().lower() != "negative"
-    return stripped.lstrip("+-").strip(), positive
+    return without_sign(label), not is_negative(label, description, list_name)
 
 
 def _click(row: Mapping[str, str], number: int) -> Click:
@@ -70,10 +68,10 @@ def _click(row: Mapping[str, str], number: int) -> Click:
     if axes is None:
         raise ClickError("The table has no position; name its columns r, a, s or l, p, s.")
     sign = row.get(SIGN_COLUMN, "").lower()
-    if sign not in (*_NEGATIVE, *_POSITIVE):
+    if sign not in _SIGNS:
         raise ClickError(f"Row {number} of the table has the sign '{sign}'; write + or -.")
     try:
         x, y, z = (to_lps * float(row[axis]) for axis, to_lps in zip(axes, _AXES[axes], strict=True))
     except ValueError as error:
         raise ClickError(f"Row {number} of the table has no position; write three numbers in mm.") from error
-    return Click((x, y, z), sign not in _NEGATIVE)
+    return Click((x, y, z), not is_negative(sign))

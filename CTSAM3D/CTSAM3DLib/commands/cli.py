@@ -65,7 +65,7 @@ def options(
 
 @app.command()
 def segment(
-    ct: Annotated[Path, typer.Argument(help="NIfTI, NRRD or MetaImage file, or a DICOM folder.")],
+    ct: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MetaImage or DICOM: a file, a folder or a zip.")],
     output: Annotated[
         Path, typer.Option(help="The mask: .seg.nrrd (with name, colour and how it was made) or .nii.gz, .nrrd, .mha.")
     ],
@@ -73,6 +73,9 @@ def segment(
         list[str] | None, typer.Option(metavar="X,Y,Z[,-]", help="A click; with ,- a negative one. Repeatable.")
     ] = None,
     markups: Annotated[Path | None, typer.Option(help="Clicks in a .mrk.json file of Slicer.")] = None,
+    series: Annotated[
+        str | None, typer.Option(help="Which of several CT series, by its number in the list or its UID.")
+    ] = None,
     coordinates: Annotated[str, typer.Option(help="What --click is given in: LPS or RAS mm, or IJK voxels.")] = "LPS",
     model: Annotated[str, typer.Option(help="A bundled model; see `ctsam3d models`.")] = "ctsam3d-small",
     weights: Annotated[str | None, typer.Option(help="A file of weights instead, such as params.pth.")] = None,
@@ -105,9 +108,11 @@ def segment(
 
     seconds: dict[str, float] = {}
     with _timed(seconds, "read"):
-        volume = Volume.read(ct)
+        volume = Volume.read(ct, series=series)
+    for note in volume.notes:
+        typer.echo(f"note: {note}", err=True)
     clicks += [Click(to_lps(position, coordinates, volume.geometry), positive) for position, positive in parsed]
-    check_clicks(clicks, volume.geometry)
+    checked = check_clicks(clicks, volume.geometry)
     with _timed(seconds, "load_model"):
         segmenter = Segmenter.load(model, weights, device, window)
     session = segmenter.open(volume)
@@ -118,7 +123,7 @@ def segment(
             seconds.setdefault("first_mask", round(time.perf_counter() - begun, 3))
             progress(result)
 
-        result = session.segment(clicks, cast("Reach", reach), partial, cancel)
+        result = session.segment(checked, cast("Reach", reach), partial, cancel)
         mask = result.mask
     with _timed(seconds, "write"):
         write_segmentation(mask, output, [Segment(name, 1, PALETTE[0], provenance.tags(result))])

@@ -26,6 +26,7 @@ from CTSAM3DLib.errors import MemoryForecastError, ModelError
 from CTSAM3DLib.execution.cuda_graphs import FastOnCuda
 from CTSAM3DLib.execution.memory import memory_forecast
 from CTSAM3DLib.execution.policy import TOLERANCE, Execution, Prefetching, fast_on_cpu
+from CTSAM3DLib.imaging.resampling import PATCH
 from CTSAM3DLib.model import CTSAM3D
 
 logger = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Engine:
         self._run(lambda: self._start(device))
         # Runs while the caller reads the CT.
         self._thread.submit(self._warm_up)
-        self.prefetch(lambda: np.zeros((3, 64, 64, 64), np.float32))
+        self.prefetch(lambda: np.zeros((3, *(PATCH,) * 3), np.float32))
 
     @property
     def device(self) -> str:
@@ -194,8 +195,8 @@ class Engine:
     def _trial(self, batch: int = 1) -> NDArray[np.uint8]:
         """Probabilities (64, 64, 64), 0..255, of a random patch, decoded in a batch of equal patches."""
         rng = np.random.default_rng(0)
-        patch = rng.normal(0, 200, (64, 64, 64)).astype(np.int16)
-        prompts = rng.random((3, 64, 64, 64), np.float32)
+        patch = rng.normal(0, 200, (PATCH,) * 3).astype(np.int16)
+        prompts = rng.random((3, *(PATCH,) * 3), np.float32)
         prompts[:, :32] = 0  # in much of a real patch the prompt maps are 0
         (features,) = self._in_batches(self._encode, [patch])
         return self._in_batches(self._decode, [(features, prompts)] * batch)[0][0]

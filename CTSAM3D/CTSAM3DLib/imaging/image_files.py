@@ -1,11 +1,16 @@
-"""Read and write image files (NIfTI, NRRD, MetaImage; DICOM is read only) with their exact geometry."""
+"""Image files to voxels with their exact geometry, and back: NIfTI, NRRD, MetaImage, DICOM, folders and zips.
+
+What a file is, its content says, not its name. Whoever reads it, geometry and voxels are checked here.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,111 +20,175 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
-from CTSAM3DLib.imaging import dicom_series
-from CTSAM3DLib.imaging import nifti_header as nifti
+from CTSAM3DLib.imaging import archive, nifti, nrrd_bzip2
 from CTSAM3DLib.imaging.detached_header import check_names_nothing_elsewhere
+from CTSAM3DLib.imaging.dicom import find
+from CTSAM3DLib.imaging.dicom.frame import read_header
 from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.resampling import as_image
 
-READABLE = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
+READABLE = (".nii", ".nii.gz", ".hdr", ".img", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".zip")
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
-_IMAGE_IOS = ("NiftiImageIO", "NrrdImageIO", "MetaImageIO", "GDCMImageIO")
-_SFORM_TOLERANCE_MM = 0.01  # a quaternion and a matrix of float32 agree to better than this
+_IMAGES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings that are looked for in folders."""
+_SEGMENTATION = ".seg.nrrd"
+_IMAGE_IOS = ("NrrdImageIO", "MetaImageIO")
 
 
-def read_image(path: Path, untrusted: bool = False) -> tuple[NDArray[np.generic], Geometry]:
-    """Read a file, or the CT series of a DICOM folder.
+@dataclass(frozen=True)
+class ReadImage:
+    """Voxels (z, y, x), where they lie, and sentences on what was left out of the files."""
+
+    array: NDArray[np.generic]
+    geometry: Geometry
+    notes: tuple[str, ...] = ()
+
+
+def read_image(path: Path, untrusted: bool = False, series: str | None = None) -> ReadImage:
+    """Read the image that a file, a folder or a zip holds.
+
+    Integers come as int16 where they fit, floats as float32; the array is read-only.
 
     Args:
-        path: the file or folder.
-        untrusted: refuse headers that name files outside their own folder.
-
-    Returns:
-        Voxels (z, y, x), int16 where integers fit, float32 for floats, and their geometry.
+        path: a file; a folder or a zip with one image file or one CT series, wherever in it; or a file of a series.
+        untrusted: whether the header may name files for the voxels only beside it or below.
+        series: which of several CT series, by its number in the list of the error or by its UID.
 
     Raises:
-        VolumeError: the file is missing, damaged, of an unknown format, or no single 3D volume.
+        SeveralSeriesError: there are several CT series, and `series` names none.
+        VolumeError: what is there cannot be read as one three-dimensional image, and why.
 
     """
     if not path.exists():
         raise VolumeError(f"{path} does not exist; check its name.")
     if not os.access(path, os.R_OK):
         raise VolumeError(f"{path} may not be read by you; ask for the permission or copy it elsewhere.")
+    if path.is_file() and not path.stat().st_size:
+        raise VolumeError(f"{path} is empty; copy or export it again.")
     with _quiet():
         if path.is_dir():
-            image, geometry = dicom_series.read_folder(path)
+            found = _read_among(find.files_below(path), str(path), untrusted, series)
+        elif archive.is_zip(path):
+            with tempfile.TemporaryDirectory() as folder:
+                found = _read_among(archive.unpack(path, Path(folder)), path.name, untrusted, series)
+        elif read_header(path) is not None:
+            found = _read_dicom(find.series_beside(path), str(path), series, path)
         else:
-            image, geometry = _read_file(path, untrusted)
-    array = _voxels(image)
-    if array.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in array):
-        raise _not_finite(path)
-    return _compact(array), geometry
+            found = _read_file(path, untrusted)
+    array = _compact(found.array)
+    array.flags.writeable = False
+    return ReadImage(array, found.geometry, found.notes)
 
 
 def write_image(array: NDArray[np.generic], geometry: Geometry, path: Path) -> None:
-    """Write voxels (z, y, x) to a .nii.gz, .nii, .nrrd or .mha file atomically. Raises OutputError."""
+    """Write voxels (z, y, x) to a .nii.gz, .nii, .nrrd or .mha file, whole or not at all. Raises OutputError."""
     if not path.name.lower().endswith(WRITABLE):
         raise OutputError(f"{path.name} has an unknown ending; choose one of {', '.join(WRITABLE)}.")
-    image = as_image(array, geometry)
+    is_nifti = path.name.lower().endswith((".nii", ".nii.gz"))
     with atomic_write(path) as temporary, _quiet():
         try:
-            if _is_nifti(path) and _is_sheared(geometry):
-                _write_sheared_nifti(image, geometry, temporary)
+            if is_nifti and _is_sheared(geometry):
+                nifti.write_sheared(array, geometry, temporary)
             else:
-                sitk.WriteImage(image, str(temporary), useCompression=True)
+                sitk.WriteImage(as_image(array, geometry), str(temporary), useCompression=True)
         except RuntimeError as error:
             raise OutputError(f"{path} cannot be written; look whether the disk is full.") from error
-        if _is_nifti(path) and not nifti.is_complete(temporary):
+        if is_nifti and not nifti.is_complete(temporary):
             raise OutputError(f"{path} cannot be written: the disk is full, so free some space.")
 
 
-def as_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
-    """Return a SimpleITK image with this geometry and a copy of the voxels (z, y, x)."""
-    image = sitk.GetImageFromArray(array)
-    image.SetOrigin(geometry.origin)
-    image.SetSpacing(geometry.spacing)
-    image.SetDirection(geometry.direction)
-    return image
+def image_files_in(files: Sequence[Path]) -> list[Path]:
+    """Those of the files that are images by their names, but for DICOM files and segmentations."""
+    return [
+        file for file in files if file.name.lower().endswith(_IMAGES) and not file.name.lower().endswith(_SEGMENTATION)
+    ]
 
 
-def _read_file(path: Path, untrusted: bool) -> tuple[sitk.Image, Geometry]:
+def _read_among(files: Sequence[Path], where: str, untrusted: bool, series: str | None) -> ReadImage:
+    """The one image among the files of a folder or a zip."""
+    if not files:
+        raise VolumeError(f"{where} holds no file; give a CT, or the folder that its files are in.")
+    images = image_files_in(files)
+    if not images:
+        return _read_dicom(files, where, series)
+    if len(images) > 1:
+        names = ", ".join(file.name for file in images[:5])
+        raise VolumeError(f"{where} holds {len(images)} images ({names}); give one of them.")
+    if series is not None or find.stacks_in(files)[0]:
+        if series is None:
+            raise VolumeError(f"{where} holds the image {images[0].name} and a DICOM CT; give one of the two.")
+        return _read_dicom(files, where, series)
+    return _read_file(images[0], untrusted)
+
+
+def _read_dicom(files: Sequence[Path], where: str, series: str | None, own: Path | None = None) -> ReadImage:
+    """The CT among these files; where several are there and `own` belongs to one of them, that one."""
+    try:
+        stack = find.choose(files, where, series)
+    except find.SeveralSeriesError as several:
+        with_own = [choice for choice in several.choices if any(frame.file == own for frame in choice.frames)]
+        if len(with_own) != 1:
+            raise
+        stack = with_own[0]
+    return ReadImage(*find.read_stack(stack), stack.notes)
+
+
+def _read_file(path: Path, untrusted: bool) -> ReadImage:
+    if nifti.is_nifti(path) or path.name.lower().endswith((".nii", ".nii.gz")):
+        return ReadImage(*nifti.read(path))
+    if untrusted:
+        check_names_nothing_elsewhere(path, _image_io(path))
+    if nrrd_bzip2.is_nrrd_bzip2(path):
+        array, geometry = nrrd_bzip2.read(path)
+    else:
+        array, geometry = _read_by_itk(path)
+    if array.dtype.kind == "f" and not all(np.isfinite(plane).all() for plane in array):
+        raise VolumeError(
+            f"{path} holds voxels that are NaN or infinite, which is no number of Hounsfield units; "
+            "replace them by air (-1024 HU)."
+        )
+    return ReadImage(array, geometry)
+
+
+def _read_by_itk(path: Path) -> tuple[NDArray[np.generic], Geometry]:
+    image_io = _image_io(path)
+    if image_io not in _IMAGE_IOS:  # ITK knows formats that nobody asked for, and some of them name other files
+        raise _unknown(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(image_io)
     try:
-        image_io = reader.GetImageIOFromFileName(str(path))
-        if image_io not in _IMAGE_IOS:  # ITK reads further formats, some of which name other files
-            raise RuntimeError(image_io)
-        if image_io == "GDCMImageIO":
-            return dicom_series.read_file(path)
-        if untrusted:
-            check_names_nothing_elsewhere(path, image_io)
-        reader.SetImageIO(image_io)
-        with nifti.sheared_sform_allowed():
-            reader.ReadImageInformation()
-            _check_layout(path, reader)
-            image = reader.Execute()
-        geometry = Geometry.of_image(image)
-        if _is_nifti(path):
-            geometry = _nifti_geometry(path, geometry)
-        if image_io == "NiftiImageIO" and not nifti.is_finite(path):
-            raise _not_finite(path)
-    except (RuntimeError, EOFError) as error:
-        if path.name.lower().endswith(READABLE):
-            raise VolumeError(f"{path} is damaged or incomplete; copy or export it again.") from error
-        raise VolumeError(
-            f"{path} is in an unknown format; give a NIfTI, NRRD or MetaImage file, or a DICOM folder."
-        ) from error
-    return image, geometry
+        reader.ReadImageInformation()
+        _check_layout(path, reader)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise VolumeError(f"{path} {_why(error, path)}") from error
+    return _voxels(image), Geometry.of_image(image)
 
 
-def _not_finite(path: Path) -> VolumeError:
-    return VolumeError(
-        f"{path} holds voxels that are NaN or infinite, which is no number of Hounsfield units; "
-        "replace them by air (-1024 HU)."
-    )
+def _image_io(path: Path) -> str:
+    reader = sitk.ImageFileReader()
+    try:
+        return str(reader.GetImageIOFromFileName(str(path)))
+    except RuntimeError:
+        return ""
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith((".nii", ".nii.gz"))
+def _unknown(path: Path) -> VolumeError:
+    if path.name.lower().endswith(READABLE):
+        return VolumeError(f"{path} is not what its name says; export the CT again.")
+    return VolumeError(f"{path} is in an unknown format; give a NIfTI, NRRD or MetaImage file, or a DICOM folder.")
+
+
+def _why(error: RuntimeError, path: Path) -> str:
+    """What ITK says, as a sentence; its own words where no sentence of ours says it better."""
+    text = str(error)
+    absent = ("could not open", "couldn't open", "cannot be read", "No such file", "not found")
+    if path.name.lower().endswith((".nhdr", ".mhd")) and any(words in text for words in absent):
+        return "names a file of voxels that is not there; give the header and its files together."
+    last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason is given")
+    last = last.removeprefix("itk::ERROR: ").rstrip(".")
+    return f"is damaged or incomplete (the reader says: {last[:200]}); copy or export it again."
 
 
 def _check_layout(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -134,19 +203,8 @@ def _check_layout(path: Path, reader: sitk.ImageFileReader) -> None:
         )
 
 
-def _nifti_geometry(path: Path, by_itk: Geometry) -> Geometry:
-    """The geometry of the sform, where ITK's differs: ITK ignores shear and takes the spacing from another field."""
-    if not nifti.is_complete(path):
-        raise EOFError(path)
-    header = nifti.Header.read(path)
-    if not header.sform_holds:
-        return by_itk
-    exact = Geometry.from_matrix(by_itk.shape, header.ijk_to_lps)
-    return by_itk if by_itk.is_close(exact, _SFORM_TOLERANCE_MM) else exact
-
-
 def _voxels(image: sitk.Image) -> NDArray[np.generic]:
-    """The image's own memory as a read-only array (z, y, x); the array keeps the image alive."""
+    """Return the image's own memory as a read-only array (z, y, x), which keeps the image alive."""
     view = sitk.GetArrayViewFromImage(image)
     owner = SimpleNamespace(__array_interface__=view.__array_interface__, image=image)
     return np.asarray(owner).reshape(view.shape[-3:])
@@ -158,7 +216,7 @@ def _compact(array: NDArray[np.generic]) -> NDArray[np.generic]:
     limits = np.iinfo(np.int16)
     if array.dtype.itemsize > 1 and array.min() >= limits.min and array.max() <= limits.max:
         return array.astype(np.int16, copy=False)
-    return array
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _is_sheared(geometry: Geometry) -> bool:
@@ -166,21 +224,9 @@ def _is_sheared(geometry: Geometry) -> bool:
     return not np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
 
 
-def _write_sheared_nifti(image: sitk.Image, geometry: Geometry, path: Path) -> None:
-    """Write a sheared geometry as the sform; ITK itself would silently make the axes orthogonal."""
-    plain = path.with_name("plain.nii")
-    image.SetDirection(np.eye(3).ravel().tolist())
-    sitk.WriteImage(image, str(plain))
-    nifti.set_sform(plain, geometry.ijk_to_lps)
-    if path.name.lower().endswith(".gz"):
-        nifti.compress(plain, path)
-    else:
-        plain.rename(path)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep ITK's warnings off the console; conditions that matter are raised as errors."""
+    """Keep ITK's warnings off the console; what matters of them is raised as an error."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

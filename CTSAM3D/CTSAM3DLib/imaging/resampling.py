@@ -14,6 +14,8 @@ PAPER_SPACING = 1.5
 """mm. Voxel size of the paper's network (Implementation Details)."""
 AIR_HU = -1024
 """HU. Value of voxels outside a CT."""
+PATCH = 64
+"""Voxels along each axis of the patch that every network sees, and of a tile."""
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:
@@ -50,3 +52,12 @@ def interpolate(image: sitk.Image, target: Geometry, outside: float) -> NDArray[
         sitk.sitkFloat32,
     )
     return sitk.GetArrayFromImage(resampled)
+
+
+def as_image(array: NDArray[np.generic], geometry: Geometry) -> sitk.Image:
+    """Return a SimpleITK image with a copy of the voxels (z, y, x)."""
+    image = sitk.GetImageFromArray(array)
+    image.SetOrigin(geometry.origin)
+    image.SetSpacing(geometry.spacing)
+    image.SetDirection(geometry.direction)
+    return image

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import read_image, write_image
 
 __all__ = ["Geometry", "Volume"]
 
@@ -29,6 +28,7 @@ class Volume:
         array: voxels (z, y, x); of a CT in HU, of a mask 0 or 1.
         geometry: the voxel grid in LPS mm.
         name: shown to the user; `read` takes it from the file name.
+        notes: sentences on what was left out of the files, such as copies of slices.
 
     Raises VolumeError where the array does not fit the geometry.
     """
@@ -36,6 +36,7 @@ class Volume:
     array: NDArray[np.generic]
     geometry: Geometry
     name: str = ""
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)
@@ -48,25 +49,32 @@ class Volume:
         object.__setattr__(self, "array", array.astype(array.dtype.newbyteorder("="), copy=False))
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], untrusted: bool = False) -> Volume:
-        """Read NIfTI, NRRD, MetaImage, a DICOM folder, or the series that a DICOM file belongs to.
+    def read(cls, path: str | os.PathLike[str], untrusted: bool = False, series: str | int | None = None) -> Volume:
+        """Read NIfTI, NRRD, MetaImage or DICOM: a file, a folder or a zip that holds one image.
 
-        Integers become int16 where they fit, floats float32; the array is read-only.
+        Integers come as int16 where they fit, floats as float32; the array is read-only.
 
         Args:
-            path: the file or folder.
-            untrusted: whether the file comes from somebody else; its header may then name files for the voxels only
-                in its own folder or below.
+            path: a file, the CT series that a DICOM file belongs to, or a folder or zip with one image anywhere in it.
+            untrusted: the file comes from somebody else: its header may name files for the voxels only beside it.
+            series: which of several CT series, by its number in the error's list (from 1) or its UID.
 
         Raises:
-            VolumeError: the file is missing, damaged, of an unknown format, or no single 3D volume.
+            SeveralSeriesError: there are several CT series, and `series` names none of them.
+            VolumeError: there is no image, or it cannot be read as one regular grid.
 
         """
+        from CTSAM3DLib.imaging.image_files import read_image  # its readers need not be there inside Slicer
+
         path = Path(path)
-        return cls(*read_image(path, untrusted), name=Path(path.name.removesuffix(".gz")).stem.removesuffix(".seg"))
+        found = read_image(path, untrusted, None if series is None else str(series))
+        name = Path(path.name.removesuffix(".gz")).stem.removesuffix(".seg")
+        return cls(found.array, found.geometry, name, found.notes)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a .nii.gz, .nii, .nrrd or .mha file atomically. Raises OutputError."""
+        from CTSAM3DLib.imaging.image_files import write_image  # as in `read`
+
         write_image(self.array, self.geometry, Path(path))
 
     @cached_property

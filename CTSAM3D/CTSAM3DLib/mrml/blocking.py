@@ -43,9 +43,9 @@ class BlockingPredictor:
         reference = writer.reference_image()
         key = volume_key(target.volume_node, target.segmentation_node, reference)
         volume = volume_in_segmentation(target.volume_node, target.segmentation_node, reference)
-        check_clicks(clicks, volume.geometry)
+        checked = check_clicks(clicks, volume.geometry)
         if self._opened is None or self._opened[0] != key:
             self._opened = key, self.backend.open(volume)
-        result = self._opened[1].segment(clicks, reach, progress, cancel)
+        result = self._opened[1].segment(checked, reach, progress, cancel)
         grid = output_grid(reference, volume.geometry)
         return write_result(target, writer, dataclasses.replace(result, geometry=grid.geometry), grid, keep_radius_mm)

@@ -12,6 +12,7 @@ import slicer
 import vtk
 
 from CTSAM3DLib.clicks.click import Click, clicks_from_json, clicks_to_tag
+from CTSAM3DLib.clicks.sign import is_negative
 from CTSAM3DLib.clicks.tables import ClicksBySegment, clicks_of_rows, split_label
 from CTSAM3DLib.mrml.frames import to_local, to_world
 from CTSAM3DLib.output.provenance import CLICKS_TAG
@@ -59,11 +60,11 @@ def read_points(
 ) -> list[Click]:
     """The placed control points as clicks, LPS in the segmentation's local frame.
 
-    A point is negative if its description is "negative" or its label begins with "-" or "neg". Points that are only
-    previewed under the mouse, or skipped, are left out.
+    `CTSAM3DLib.clicks.sign.is_negative` says which points are negative. Points that are only previewed under the
+    mouse, or skipped, are left out.
     """
     return [
-        Click(to_local(world, segmentation_node), not _is_negative(markups_node, index))
+        Click(to_local(world, segmentation_node), not is_negative(*_words(markups_node, index)))
         for index, world in _placed(markups_node)
     ]
 
@@ -77,8 +78,7 @@ def read_labelled_points(
     """
     clicks: ClicksBySegment = {}
     for index, world in _placed(markups_node):
-        label = markups_node.GetNthControlPointLabel(index)
-        name, positive = split_label(label, markups_node.GetNthControlPointDescription(index))
+        name, positive = split_label(*_words(markups_node, index))
         click = Click(to_local(world, segmentation_node), positive)
         clicks.setdefault(name or markups_node.GetName(), []).append(click)
     return clicks
@@ -141,7 +141,10 @@ def _placed(markups_node: slicer.vtkMRMLMarkupsNode) -> list[tuple[int, tuple[fl
     ]
 
 
-def _is_negative(markups_node: slicer.vtkMRMLMarkupsNode, index: int) -> bool:
-    description: str = markups_node.GetNthControlPointDescription(index).strip().lower()
-    label: str = markups_node.GetNthControlPointLabel(index).strip().lower()
-    return description == "negative" or label.startswith(("-", "neg"))
+def _words(markups_node: slicer.vtkMRMLMarkupsNode, index: int) -> tuple[str, str, str]:
+    """What is written at a point: its label, its description, and the name of its list."""
+    return (
+        markups_node.GetNthControlPointLabel(index),
+        markups_node.GetNthControlPointDescription(index),
+        markups_node.GetName() or "",
+    )

@@ -11,13 +11,12 @@ from typing import Any
 
 import slicer
 
+from CTSAM3DLib.clicks.colors import NEGATIVE_COLOR, POSITIVE_COLOR
 from CTSAM3DLib.mrml.crops import Change
 from CTSAM3DLib.mrml.labelmaps import cropped_labelmap
 
 Color = tuple[float, float, float]
 
-ADDED_COLOR: Color = (0.2, 0.9, 0.3)
-REMOVED_COLOR: Color = (1.0, 0.25, 0.2)
 FILL_OPACITY = 0.6
 SHOWN_MS = 1500
 """A change is shown for so long; whoever shows it has the timer."""
@@ -45,7 +44,7 @@ class Overlay:
         segmentation_node: slicer.vtkMRMLSegmentationNode,
     ) -> None:
         """Show what a prediction added and removed; `reference` is the grid of its crops."""
-        crops = [("added", change.added, ADDED_COLOR), ("removed", change.removed, REMOVED_COLOR)]
+        crops = [("added", change.added, POSITIVE_COLOR), ("removed", change.removed, NEGATIVE_COLOR)]
         self._show(
             [(name, cropped_labelmap(crop, reference), color) for name, crop, color in crops if crop.voxels.any()],
             segmentation_node,

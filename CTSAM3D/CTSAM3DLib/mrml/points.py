@@ -13,11 +13,10 @@ import slicer
 import vtk
 
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.colors import NEGATIVE_COLOR, POSITIVE_COLOR
 from CTSAM3DLib.mrml.clicks import write_points
 from CTSAM3DLib.mrml.frames import to_local
 
-INSIDE_COLOR = (0.2, 0.9, 0.3)
-OUTSIDE_COLOR = (1.0, 0.25, 0.2)
 GLYPH_SCALE = 2.2
 SAME_PLACE_MM = 2e-3
 """Two micrometres: positions are rounded to one, and a trip through a transform may add another."""
@@ -50,8 +49,8 @@ class PointsNode:
         display.SetTextScale(0)
         display.SetGlyphScale(GLYPH_SCALE)
         display.SetSnapMode(display.SnapModeUnconstrained)
-        display.SetSelectedColor(*INSIDE_COLOR)
-        display.SetColor(*OUTSIDE_COLOR)
+        display.SetSelectedColor(*POSITIVE_COLOR)
+        display.SetColor(*NEGATIVE_COLOR)
         self.node = node
         return True
 

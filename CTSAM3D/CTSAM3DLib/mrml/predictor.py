@@ -93,11 +93,12 @@ class SegmentPredictor:
             return write_nothing(target, writer, clicks)
         reference = writer.reference_image()
         key, volume = self._volume(target, reference)
-        check_clicks(clicks, volume.geometry)
+        checked = check_clicks(clicks, volume.geometry)
         grid = output_grid(reference, volume.geometry)
-        request = Request(target, volume, key, tuple(clicks), reach, grid.geometry)
+        request = Request(target, volume, key, checked, reach, grid.geometry)
         self._worker.request(request)
         set_pending_clicks(segment, clicks)
+        self._jobs.pop(target, None)  # what is asked last comes last
         self._jobs[target] = _Job(target, writer, request, grid, keep_radius_mm)
         return None
 
@@ -118,7 +119,7 @@ class SegmentPredictor:
         return bool(self._jobs) if target is None else target in self._jobs
 
     def targets(self) -> list[Target]:
-        """The segments to which an answer is on its way."""
+        """The segments to which an answer is on its way; what was asked last comes last."""
         return list(self._jobs)
 
     def cancel(self, target: Target | None = None) -> None:

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.mrml import frames
-
-_AIR_HU = -1024
 
 
 def add_volume_node(scene: slicer.vtkMRMLScene, volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
@@ -104,7 +103,7 @@ def _resampled(
     oriented.SetGeometryFromImageToWorldMatrix(matrix)
     resampled = slicer.vtkOrientedImageData()
     if not slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
-        oriented, reference, resampled, True, False, to_local, _AIR_HU
+        oriented, reference, resampled, True, False, to_local, AIR_HU
     ):
         raise VolumeError(f"The volume {volume_node.GetName()} cannot be resampled through its transform; harden it.")
     return Volume(_voxels(resampled), frames.image_geometry(resampled))

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.clicks.colors import NEGATIVE_COLOR, POSITIVE_COLOR
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import AIR_HU, interpolate
+from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
 
 Color = tuple[float, float, float]
@@ -37,8 +37,8 @@ PALETTE: tuple[Color, ...] = (
 """Colours for the colour-blind too (after Okabe and Ito), without the green and red of clicks."""
 
 MARKERS: dict[bool, dict[str, Any]] = {
-    True: {"marker": "o", "markersize": 7, "color": "#35d04a", "markeredgecolor": "black", "linestyle": "none"},
-    False: {"marker": "x", "markersize": 7, "color": "#ff3b30", "markeredgewidth": 2.2, "linestyle": "none"},
+    True: {"marker": "o", "markersize": 7, "color": POSITIVE_COLOR, "markeredgecolor": "black", "linestyle": "none"},
+    False: {"marker": "x", "markersize": 7, "color": NEGATIVE_COLOR, "markeredgewidth": 2.2, "linestyle": "none"},
 }
 """Markers of positive (True) and negative (False) clicks."""
 FIELD_MM = 420.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from CTSAM3DLib.imaging.geometry import Geometry
+from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.phantom.shapes import Canvas, along_axes, gaussian_matrix, smooth_noise
 
@@ -240,5 +241,5 @@ def _scan(hu: np.ndarray, spacing: Sequence[float], rng: np.random.Generator) ->
     noise = along_axes(noise, [None, gaussian_matrix(height, 0.7), gaussian_matrix(width, 0.7)])
     image += noise * np.float32(12.0 / noise[::8].std())
     image += 4 * smooth_noise(rng, hu.shape, 6.0)
-    scanned: np.ndarray = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+    scanned: np.ndarray = np.clip(np.rint(image), AIR_HU, 3071).astype(np.int16)
     return scanned

@@ -17,7 +17,8 @@ import urllib3.exceptions
 
 from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.remote.protocol import DEFAULT_PORT, LOOPBACK_HOSTS, PROTOCOL, PROTOCOL_HEADER
+from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.remote.protocol import DEFAULT_PORT, PROTOCOL, PROTOCOL_HEADER
 
 CONNECT_S = 5.0
 READ_S = 30.0
@@ -71,7 +72,7 @@ class Endpoint:
     @property
     def is_loopback(self) -> bool:
         """Whether the server runs on this computer."""
-        return self.host in LOOPBACK_HOSTS
+        return is_loopback(self.host)
 
 
 def complete_address(address: str) -> str:
@@ -93,7 +94,7 @@ def complete_address(address: str) -> str:
     if not bare and parts.scheme not in ("http", "https"):
         raise _unreadable(address)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    scheme = parts.scheme or ("http" if host in LOOPBACK_HOSTS else "https")
+    scheme = parts.scheme or ("http" if is_loopback(host) else "https")
     port = DEFAULT_PORT if bare and port is None else port
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}{'' if port is None else f':{port}'}{parts.path.rstrip('/')}"

@@ -6,25 +6,20 @@ quick. Masks, errors and calls are those of any server.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import queue
 import secrets
-import subprocess
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, cast
 
-from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
+from CTSAM3DLib.cancel import CancelEvent
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.remote.child_process import child_environment, module_command
+from CTSAM3DLib.remote.child_process import ChildEndedError, ChildProcess, child_environment, module_command
 from CTSAM3DLib.remote.connection import Connection, Endpoint
 from CTSAM3DLib.remote.remote_segmenter import RemoteSegmenter
 
@@ -95,7 +90,7 @@ class LocalServer:
         self._stopping.set()  # so that a start is not waited for
         with self._lock:
             if self._process is not None:
-                self._process.stop()
+                self._process.stop(STOP_S)
                 self._process = None
 
     def connect(self, model: str | None = None) -> RemoteSegmenter:
@@ -123,11 +118,11 @@ class LocalServer:
                 f"The server on this computer keeps ending by itself ({last_words}); start it again, or use another.",
             )
         logger.warning("The server on this computer ended by itself (%s); it is started again.", last_words)
-        crashed.stop()
+        crashed.stop(STOP_S)
         return _Process(self._command, self._environment, cancel=self._stopping)
 
 
-class _Process:
+class _Process(ChildProcess):
     """One run of the server, ready once this is made."""
 
     def __init__(
@@ -137,107 +132,37 @@ class _Process:
         progress: Callable[[str], None] | None = None,
         cancel: CancelEvent | None = None,
     ) -> None:
-        self._errors: deque[str] = deque(maxlen=20)
-        self._said: queue.Queue[dict[str, str]] = queue.Queue()
-        key = secrets.token_urlsafe(32)
         try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                encoding="utf-8",
-                errors="replace",
-                env=_environment(environment),
-                # Ctrl-C in our terminal is for us.
-                start_new_session=True,
-                creationflags=_WINDOWS_FLAGS,
-            )
+            super().__init__(command, _environment(environment))
         except OSError as error:
             raise ServerError(
                 Problem.NOT_STARTED, f"The server cannot be started: {command[0]} does not run ({error.strerror})."
             ) from error
-        self._stdin = cast("IO[str]", self._process.stdin)
-        output, errors = cast("IO[str]", self._process.stdout), cast("IO[str]", self._process.stderr)
-        self._readers = []
-        for pipe, read in ((output, self._read_output), (errors, self._errors.extend)):
-            reader = threading.Thread(target=read, args=(pipe,), daemon=True)
-            reader.start()
-            self._readers.append((reader, pipe))
+        key = secrets.token_urlsafe(32)
         try:
-            self._write_key(key)
+            self.send(key)
             self.endpoint = Endpoint(self._address(progress, cancel), key)
         except BaseException:
             self.kill()
             raise
 
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    @property
-    def last_words(self) -> str:
-        """The last line that it wrote to its standard error, or how it ended."""
-        for reader, _ in self._readers:
-            reader.join(1)  # what it wrote just before its end is still on its way
-        lines = [line.strip() for line in self._errors if line.strip()]
-        return lines[-1].removeprefix("error: ").rstrip(".") if lines else f"exit code {self._process.poll()}"
-
-    def stop(self) -> None:
-        """End it as its parent's death would, and by force where that takes too long."""
-        with suppress(OSError):  # it has ended already
-            self._stdin.close()
-        try:
-            self._process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        for reader, pipe in self._readers:
-            reader.join(1)
-            if not reader.is_alive():  # a child of its own can hold the pipe open
-                pipe.close()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._process.kill()
-        self._process.wait()
-
-    def _write_key(self, key: str) -> None:
-        with suppress(OSError):  # it has ended already, which is found out when it should be ready
-            self._stdin.write(key + "\n")
-            self._stdin.flush()
-
     def _address(self, progress: Callable[[str], None] | None, cancel: CancelEvent | None) -> str:
         """Wait until the server is ready, and return where it is."""
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
-            stop_if_cancelled(cancel)
-            try:
-                said = self._said.get(timeout=0.1)
-            except queue.Empty:
-                if not self.running and self._said.empty():
-                    raise ServerError(
-                        Problem.NOT_STARTED, f"The server on this computer did not start: {self.last_words}."
-                    ) from None
-                continue
-            if "address" in said:
-                return said["address"]
+
+        def tell(said: dict[str, str]) -> None:
             if progress is not None and "status" in said:
                 progress(said["status"])
-        raise ServerError(
-            Problem.NOT_STARTED, f"The server on this computer was not ready within {START_S:.0f} s; try again."
-        )
 
-    def _read_output(self, pipe: IO[str]) -> None:
-        for line in pipe:
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue  # something else that a library printed
-            if isinstance(said, dict):
-                self._said.put(said)
-
-
-_WINDOWS_FLAGS: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+        try:
+            return str(self.wait_for("address", START_S, cancel, tell))
+        except ChildEndedError as last_words:
+            raise ServerError(
+                Problem.NOT_STARTED, f"The server on this computer did not start: {last_words}."
+            ) from None
+        except TimeoutError:
+            raise ServerError(
+                Problem.NOT_STARTED, f"The server on this computer was not ready within {START_S:.0f} s; try again."
+            ) from None
 
 
 def _environment(given: Mapping[str, str] | None) -> dict[str, str]:

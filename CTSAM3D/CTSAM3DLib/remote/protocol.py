@@ -31,7 +31,6 @@ PROTOCOL_HEADER = "CTSAM3D-Protocol"
 VOLUME_HEADER = "X-Session-Id"
 """HTTP header with the id of the volume, by which load balancers keep a volume on one of several servers."""
 MEDIA_TYPE = "application/x-ctsam3d"
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 DEFAULT_PORT = 8900
 
 MAX_CLICKS = 1024

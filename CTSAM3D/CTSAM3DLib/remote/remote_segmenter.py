@@ -163,9 +163,8 @@ class RemoteSession:
             Cancelled: `cancel` was set.
 
         """
-        clicks = tuple(clicks)
         check_reach(reach)
-        check_clicks(clicks, self.geometry)
+        clicks = tuple(check_clicks(clicks, self.geometry))
         if len(clicks) > MAX_CLICKS:
             raise ClickError(f"There are more than {MAX_CLICKS} clicks; a server takes no more in one list.")
         shown, before, repeats = 0, -1, 0

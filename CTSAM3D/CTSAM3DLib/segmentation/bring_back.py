@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.imaging.geometry import Box, Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import interpolate
+from CTSAM3DLib.imaging.resampling import as_image, interpolate
 from CTSAM3DLib.segmentation.patch_grid import ModelGrid
 
 _HALF = 127.5  # probability 0.5 of 0..255

@@ -16,12 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.imaging.geometry import Box, Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, interpolate, shrink_factors, shrunk
+from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, PATCH, as_image, interpolate, shrink_factors, shrunk
 from CTSAM3DLib.imaging.volume import Volume
-
-PATCH = 64
-"""Voxels along each axis of a patch, and of a tile."""
 
 _MAX_HU = 32767
 

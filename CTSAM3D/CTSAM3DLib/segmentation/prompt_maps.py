@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.resampling import PATCH
+
 SIGMA = 2.0
 """Voxels. Standard deviation of the Gaussian."""
 RADIUS = 8
@@ -14,7 +16,7 @@ RADIUS = 8
 
 
 def click_maps(
-    points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = 64
+    points_xyz: NDArray[np.floating] | Sequence[Sequence[float]], labels: Sequence[int], size: int = PATCH
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Draw the click maps of a patch, as the published code does.
 

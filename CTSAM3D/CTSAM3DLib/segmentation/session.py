@@ -75,10 +75,11 @@ class Session:
             Cancelled: `cancel` was set.
 
         """
-        clicks = tuple(clicks)
+        checked = check_clicks(clicks, self.geometry)
+        clicks = tuple(checked)
         with self._lock:
             shown: State | None = None
-            for step in self.steps(clicks, reach):
+            for step in self.steps(checked, reach):
                 if progress is not None and shown is not None and step.state is not shown:
                     progress(self.result(clicks, reach, step.state, final=False))
                 shown = step.state
@@ -91,9 +92,8 @@ class Session:
 
         The caller may abandon the iterator at any pause. Raises what `segment` raises.
         """
-        clicks = tuple(clicks)
         check_reach(reach)
-        check_clicks(clicks, self.geometry)
+        clicks = tuple(check_clicks(clicks, self.geometry))
         prefixes = _prefixes(clicks)
         cached, state = self._longest_cached(prefixes, reach)
         for count in range(cached + 1, len(clicks) + 1):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,8 @@ import typer
 
 from CTSAM3DLib.checkpoints.model_store import ModelStore
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DServer.settings import is_loopback
+from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DServer.settings import tls_context
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -42,11 +42,11 @@ def web(
         raise CTSAM3DError(f"There is no CT at {ct}; check the path.")
     models = {stored.name: stored.path for stored in ModelStore().models()}
     first = ModelStore().find(model)
-    tls = None if tls_cert is None and tls_key is None else _tls(tls_cert, tls_key)
+    tls = tls_context(tls_cert, tls_key)
     try:
+        from CTSAM3DLib.interaction.backends import KnownServer
         from CTSAM3DLib.remote.connection import complete_address
         from CTSAM3DServer.web.gateway.run import WebSettings, serve_web
-        from CTSAM3DServer.web.handover import KnownServer
     except ModuleNotFoundError as missing:
         raise CTSAM3DError(
             f"The page needs {missing.name}, which is missing; install it by: pip install 'ctsam3d[web]'."
@@ -58,7 +58,7 @@ def web(
         port=port,
         device=device,
         ct=None if ct is None else ct.resolve(),
-        servers=tuple(KnownServer(address=complete_address(one), key=server_key) for one in server or []),
+        servers=tuple(KnownServer(complete_address(one), key=server_key) for one in server or []),
         tls=tls,
         keep=keep,
     )
@@ -72,16 +72,3 @@ def web(
 
     with suppress(KeyboardInterrupt):
         serve_web(settings, ready)
-
-
-def _tls(certificate: Path | None, key: Path | None) -> ssl.SSLContext:
-    if certificate is None or key is None:
-        raise CTSAM3DError("TLS needs both the certificate and its key; give --tls-cert and --tls-key.")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password="")
-    except (ssl.SSLError, OSError, ValueError) as error:
-        raise CTSAM3DError(
-            f"{certificate} and {key} are not a certificate and its unprotected key in PEM form; check both files."
-        ) from error
-    return context

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import secrets
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections import deque
 from typing import Any
 
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.remote.child_process import child_environment, module_command
+from CTSAM3DLib.remote.child_process import ChildEndedError, ChildProcess, child_environment, module_command
 from CTSAM3DServer.web.handover import Start
 
 logger = logging.getLogger(__name__)
 
 START_S = 60.0
+POLL_S = 0.02
+"""Between two looks at whether a new process has said its port."""
 ID_BYTES = 8
 _ID = re.compile(f"[0-9a-f]{{{2 * ID_BYTES}}}")
 MAX_RUNNING = 16
@@ -39,7 +39,7 @@ class WorkspaceProcess:
         self.secret = start.secret
         self.open_pages = 0
         self._start = start.model_copy(update={"folder": start.folder / self.id})
-        self._process: Process | None = None
+        self._process: ChildProcess | None = None
         self._port = 0
         self._last_asked = time.monotonic()
         self._crashes: deque[float] = deque(maxlen=MAX_CRASHES + 1)
@@ -51,8 +51,8 @@ class WorkspaceProcess:
         async with self._lock:
             if self._process is None:
                 await self._begin()
-            elif self._process.returncode is not None:
-                logger.warning("A page's process ended by itself with code %s.", self._process.returncode)
+            elif not self._process.running:
+                logger.warning("A page's process ended by itself with code %s.", self._process.exit_code)
                 self._crashes.append(time.monotonic())
                 if len(self._crashes) > MAX_CRASHES and time.monotonic() - self._crashes[0] < CRASHES_S:
                     raise ServerError(
@@ -75,26 +75,21 @@ class WorkspaceProcess:
     async def end(self) -> None:
         """End its process; its folder stays."""
         async with self._lock:
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()
-                await self._process.wait()
+            if self._process is not None:
+                await asyncio.to_thread(self._process.kill)
             self._process = None
 
     async def _begin(self) -> None:
         self._start.folder.mkdir(parents=True, exist_ok=True)
-        self._process = await asyncio.create_subprocess_exec(
-            *module_command(sys.executable, "CTSAM3DServer.web"),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=child_environment(),
-            start_new_session=True,
-        )
-        if self._process.stdin is not None:
-            self._process.stdin.write(self._start.model_dump_json().encode() + b"\n")
         try:
-            self._port = await asyncio.wait_for(_told_port(self._process), START_S)
-        except (asyncio.TimeoutError, EOFError) as error:
-            self._process.kill()
+            self._process = ChildProcess(
+                module_command(sys.executable, "CTSAM3DServer.web"), child_environment(), keep_errors=False
+            )
+            self._process.send(self._start.model_dump_json())
+            self._port = await _told_port(self._process)
+        except (TimeoutError, ChildEndedError, OSError) as error:
+            if self._process is not None:
+                self._process.kill()
             raise ServerError(
                 Problem.NOT_STARTED, "The page's process did not start; the log of ctsam3d web says why."
             ) from error
@@ -157,15 +152,13 @@ class Workspaces:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _told_port(process: Process) -> int:
-    """The port that a new process tells in a line of JSON, among what its libraries print."""
-    if process.stdout is None:
-        raise EOFError
-    while line := await process.stdout.readline():
-        try:
-            told = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(told, dict) and "port" in told:
-            return int(told["port"])
-    raise EOFError
+async def _told_port(process: ChildProcess) -> int:
+    """The port that a new process tells. Raises ChildEndedError, and TimeoutError."""
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        message = process.message(0)
+        if message is None:
+            await asyncio.sleep(POLL_S)
+        elif "port" in message:
+            return int(message["port"])
+    raise TimeoutError

@@ -48,12 +48,15 @@ async def pass_websocket(
                 asyncio.create_task(_pass_messages(browser, workspace)),
                 asyncio.create_task(_pass_messages(workspace, browser)),
             ]
-            _, ended = await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
+            done, pending = await asyncio.wait(passing, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
                 task.cancel()
+            for task in done:
+                task.result()  # raises what ended it, a failed connection among them
     except aiohttp.ClientError:
         pass  # the workspace is gone, and the page finds out by the end of its connection
-    await browser.close()
+    finally:
+        await browser.close()
     return browser
 
 

@@ -17,11 +17,13 @@ from aiohttp import web
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DServer.settings import SettingsError, is_loopback
+from CTSAM3DLib.interaction.backends import KnownServer
+from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DServer.settings import SettingsError
 from CTSAM3DServer.web.gateway.front import Front
 from CTSAM3DServer.web.gateway.model_servers import Networks
 from CTSAM3DServer.web.gateway.processes import Workspaces
-from CTSAM3DServer.web.handover import KnownServer, Start
+from CTSAM3DServer.web.handover import Start
 
 
 @dataclass(frozen=True)

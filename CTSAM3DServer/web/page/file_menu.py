@@ -14,7 +14,8 @@ from aiohttp import BodyPartReader, web
 
 from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.errors import CTSAM3DError, OutputError, VolumeError
-from CTSAM3DServer.web.scene.upload import find_ct, safe_path
+from CTSAM3DLib.imaging.archive import safe_path
+from CTSAM3DServer.web.scene.upload import find_ct
 from CTSAM3DServer.web.workspace.results import write_result
 from CTSAM3DServer.web.workspace.workspace import Workspace
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 from trame.widgets import html
 from trame.widgets import vuetify3 as v3
 
+from CTSAM3DLib.interaction.controls import REACH_LABELS
 from CTSAM3DServer.web.workspace.workspace import Workspace
 
 WIDTH = 300
-REACHES = (
-    {"title": "Whole structure", "value": "structure"},
-    {"title": "The patch around the click", "value": "patch"},
-    {"title": "That patch and its neighbours", "value": "neighbours"},
-)
 
 
 def side_panel(workspace: Workspace) -> None:
@@ -123,7 +119,8 @@ def _clicks(workspace: Workspace) -> None:
 
 def _options(workspace: Workspace) -> None:
     select = {"density": "compact", "hide_details": True, "variant": "outlined", "classes": "mt-3"}
-    v3.VSelect(label="Reach", v_model=("reach",), items=("reaches", list(REACHES)), **select)
+    reaches = [{"title": text, "value": reach} for reach, text in REACH_LABELS.items()]
+    v3.VSelect(label="Reach", v_model=("reach",), items=("reaches", reaches), **select)
     v3.VSelect(label="Model", v_model=("model",), items=("models",), **select)
     with html.Div(classes="d-flex align-center"):
         v3.VSelect(

@@ -18,14 +18,11 @@ from trame_slicer.utils import ClosestToCameraPicker
 from trame_slicer.views import AbstractView
 from undo_stack import Signal
 
+from CTSAM3DLib.interaction.controls import INWARDS_MM, STEADY_PIXELS
 from CTSAM3DServer.web.scene.scene import BEFORE_THE_VIEW
 
 Position = tuple[float, float, float]
 
-STEADY_PIXELS = 4
-"""Between press and release of a click the mouse may move this far along each axis."""
-INWARDS_MM = 1.0
-"""A click on a surface is put this far inside of it: on the surface itself it would lie between inside and outside."""
 FAR_AWAY = 1e9
 """Distance at which we would take an event: a point under the mouse is nearer and comes first."""
 

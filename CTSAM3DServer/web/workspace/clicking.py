@@ -1,8 +1,4 @@
-"""What the user does to the clicks of the selected segment, and the masks that come of it.
-
-Every edit is another list of clicks; the list is sent for its mask, and the segment gets both together. Until then,
-and where that fails, the list waits in the segment's own tag.
-"""
+"""The library's click editor on the selected segment of a page, and what the views show of it."""
 
 from __future__ import annotations
 
@@ -12,21 +8,25 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from CTSAM3DLib.clicks.click import Click
-from CTSAM3DLib.errors import ClickError, CTSAM3DError
-from CTSAM3DLib.mrml.clicks import pending_clicks, set_pending_clicks
+from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.interaction.backends import BackendChoice
+from CTSAM3DLib.interaction.click_editor import ClickEditor
+from CTSAM3DLib.mrml.clicked_segments import SceneSegments
 from CTSAM3DLib.mrml.frames import to_local
 from CTSAM3DLib.mrml.overlay import SHOWN_MS, Overlay
 from CTSAM3DLib.mrml.points import PointsNode
+from CTSAM3DLib.mrml.prediction_driver import Outcome
 from CTSAM3DLib.mrml.predictor import Failed, Growing, Target, Written
 from CTSAM3DLib.segmentation.growth import Reach
 from CTSAM3DLib.segmentation.result import Result
 from CTSAM3DServer.web.scene.mouse_effect import ClickEffect, Position
 from CTSAM3DServer.web.scene.scene import Scene
 from CTSAM3DServer.web.workspace.messages import Messages
-from CTSAM3DServer.web.workspace.predictions import BackendChoice, Outcome, Predictions
+from CTSAM3DServer.web.workspace.predictions import Predictions
 from CTSAM3DServer.web.workspace.segments import Segments
 
 Choose = Callable[[], tuple[BackendChoice, Reach]]
+Editor = ClickEditor[Target, tuple[BackendChoice, Reach]]
 
 
 class Clicking:
@@ -41,12 +41,13 @@ class Clicking:
         self._choose = choose
         self._changed = changed
         self._segments: Segments | None = None
-        self._cancelled: dict[Target, list[Click]] = {}
         self._shown: tuple[str, list[Click]] | None = None
         self._points = PointsNode(scene.mrml)
         self._overlay = Overlay(scene.mrml)
         self._overlay_ends: asyncio.TimerHandle | None = None
         self._predictions = Predictions(self._on_outcome, changed)
+        self._clicked = SceneSegments(self._predictions)
+        self._editor: Editor = ClickEditor(self._clicked, choose, self._predict)
         self._effect: ClickEffect = scene.editor.get_effect(ClickEffect)
         self._effect.point_under_mouse = self._points.under_mouse
         self._effect.clicked.connect(self._on_click)
@@ -59,9 +60,9 @@ class Clicking:
         self._predictions.forget()
         self._overlay.clear()
         self._points.hide()
-        self._cancelled.clear()
         self._shown = None
         self._segments = segments
+        self._editor = ClickEditor(self._clicked, self._choose, self._predict, segments)
         segments.editor.set_active_effect(self._effect)
         target = segments.target()
         if target is not None:
@@ -77,84 +78,66 @@ class Clicking:
     def clicks(self) -> list[Click]:
         """The clicks of the selected segment, LPS. Raises ClickError where their tag was written by something else."""
         target = self._target()
-        return [] if target is None or self._segments is None else self._segments.clicks(target.segment_id)
+        return [] if target is None else self._clicked.clicks(target)
 
     def waits(self) -> bool:
         """Whether the selected segment has clicks whose mask is not on its way. Raises ClickError."""
         target = self._target()
-        return target is not None and not self.busy() and pending_clicks(target.segment()) is not None
+        return target is not None and not self.busy() and self._clicked.is_pending(target)
 
     def can_undo(self) -> bool:
-        """Whether there is a step to go back."""
-        return self.busy() or (self._segments is not None and self._segments.writer.can_undo())
+        """Whether there is a step to go back. Raises ClickError."""
+        target = self._last_target()
+        return target is not None and self._editor.can_undo(target)
 
     def can_redo(self) -> bool:
-        """Whether there is a step to take anew."""
-        return bool(self._cancelled) or (self._segments is not None and self._segments.writer.can_redo())
+        """Whether there is a step to take anew. Raises ClickError."""
+        return any(self._editor.can_redo(target) for target in self._targets_of_redo())
 
     # What the user does
 
     def add(self, world: Position, positive: bool) -> None:
         """A click at a place in world RAS."""
-        target = self._target()
-        if target is not None:
-            click = Click(to_local(world, target.segmentation_node), positive)
-            self._edit(lambda clicks: [*clicks, click])
+
+        def add(target: Target) -> None:
+            self._editor.add(target, Click(to_local(world, target.segmentation_node), positive))
+
+        self._edit(add)
 
     def remove(self, number: int) -> None:
         """Take one click away; the first is number 0."""
-        self._edit(lambda clicks: [click for n, click in enumerate(clicks) if n != number])
+        self._edit(lambda target: self._editor.remove(target, number))
 
     def clear(self) -> None:
         """Take all clicks away."""
-        self._edit(lambda clicks: [])
+        self._edit(self._editor.clear)
 
     def try_again(self) -> None:
         """Ask once more for the mask of clicks that have none."""
-        self._edit(list)
+        self._edit(self._editor.try_again)
 
     def cancel(self) -> None:
         """Stop; every segment keeps its mask and the clicks of that mask. Redo brings the others back."""
-        if self._segments is None or not self.busy():
-            return
-        for target in self._predictions.targets():
-            if target.segment() is not None:
-                self._cancelled[target] = self._segments.clicks(target.segment_id)
-        self._predictions.cancel()
-        self._overlay.clear()
-        self._messages.say("Cancelled. Redo brings the click back.")
-        self._changed()
+        if self.busy():
+            self._editor.cancel(self._predictions.targets())
+            self._say_cancelled()
+            self._changed()
 
     def undo(self) -> None:
         """Go one step back; a mask that is on its way is the last step."""
-        if self.busy():
-            self.cancel()
-        elif self._segments is not None:
-            self.do(self._segments.undo)
+        target = self._last_target()
+        if target is not None:
+            self._step(self._editor.undo, target)
 
     def redo(self) -> None:
         """Take an undo, or a cancel, back."""
-        if self._cancelled:
-            cancelled, self._cancelled = self._cancelled, {}
-            for target, clicks in cancelled.items():
-                self.do(functools.partial(self.ask, target, clicks))
-        elif self._segments is not None:
-            self.do(self._segments.redo)
+        for target in self._targets_of_redo():
+            self._step(self._editor.redo, target)
 
-    def ask(self, target: Target, clicks: list[Click]) -> None:
-        """Ask for the mask of these clicks. Raises CTSAM3DError; they are kept where they can be used at all."""
-        if target.segment() is None or self._segments is None:
-            return
-        if clicks and not any(click.positive for click in clicks):
-            set_pending_clicks(target.segment(), clicks)
-            raise ClickError("So far all clicks are outside; click inside the structure, too.")
-        self._messages.say("Segmenting…")
-        try:
-            backend, reach = self._choose()
-        except CTSAM3DError:
-            set_pending_clicks(target.segment(), clicks)
-            raise
-        self._predictions.predict(backend, target, clicks, self._segments.writer, reach)
+    def ask_waiting(self) -> None:
+        """Ask for the masks of all clicks that wait for them, as when a workspace comes back."""
+        for target in [] if self._segments is None else self._segments.waiting():
+            self.do(functools.partial(self._editor.try_again, target))
 
     def do(self, action: Callable[[], object]) -> None:
         """Do something to the segments; what is wrong with it is told on the page."""
@@ -183,11 +166,38 @@ class Clicking:
     def _target(self) -> Target | None:
         return None if self._segments is None else self._segments.target()
 
-    def _edit(self, edited: Callable[[list[Click]], list[Click]]) -> None:
+    def _last_target(self) -> Target | None:
+        """The segment of the last step: the last one whose mask is on its way, else the selected one."""
+        on_their_way = [target for target in self._predictions.targets() if self._clicked.is_there(target)]
+        return on_their_way[-1] if on_their_way else self._target()
+
+    def _targets_of_redo(self) -> list[Target]:
+        selected = self._target()
+        return self._editor.last_taken_back() or ([] if selected is None else [selected])
+
+    def _step(self, step: Callable[[Target], bool], target: Target) -> None:
+        """Undo or redo something of a segment; where it only drops what was on its way, that is said."""
+
+        def do() -> None:
+            if step(target) and not self.busy():
+                self._say_cancelled()
+
+        self.do(do)
+
+    def _edit(self, edit: Callable[[Target], object]) -> None:
         target = self._target()
         if target is not None:
-            self._cancelled.pop(target, None)
-            self.do(lambda: self.ask(target, edited(self.clicks())))
+            self.do(lambda: edit(target))
+
+    def _predict(self, chosen: tuple[BackendChoice, Reach], target: Target, clicks: list[Click]) -> None:
+        if self._segments is not None:
+            self._messages.say("Segmenting…")
+            backend, reach = chosen
+            self._predictions.predict(backend, target, clicks, self._segments.writer, reach)
+
+    def _say_cancelled(self) -> None:
+        self._overlay.clear()
+        self._messages.say("Cancelled. Redo brings the click back.")
 
     # What happens
 
@@ -200,7 +210,7 @@ class Clicking:
 
     def _take_dragged(self) -> None:
         if self._points.shows_clicks():
-            self._edit(lambda _: self._points.clicks())
+            self._edit(lambda target: self._editor.replace(target, self._points.clicks()))
 
     def _on_outcome(self, outcome: Outcome) -> None:
         segment = outcome.target.segment()

@@ -40,7 +40,10 @@ class SurfacelessWriter(LogicSegmentWriter):
 
 
 class Segments:
-    """The segments on one CT. Everything is undone by Slicer's own history: clicks, masks, names, colours."""
+    """The segments on one CT. Everything is undone by Slicer's own history: clicks, masks, names, colours.
+
+    It is the `History` of the library's click editor.
+    """
 
     def __init__(self, scene: Scene, ct: slicer.vtkMRMLScalarVolumeNode) -> None:
         self._scene = scene
@@ -158,6 +161,14 @@ class Segments:
     def set_visible(self, segment_id: str, visible: bool) -> None:
         """Show or hide a segment; nothing to undo."""
         self.node.GetDisplayNode().SetSegmentVisibility(segment_id, visible)
+
+    def can_undo(self) -> bool:
+        """Whether there is a step to go back."""
+        return self.writer.can_undo()
+
+    def can_redo(self) -> bool:
+        """Whether there is a step to take anew."""
+        return self.writer.can_redo()
 
     def undo(self) -> None:
         """Go one step back."""

@@ -9,7 +9,6 @@ goes wrong is one sentence on the page, with everything that the user made still
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,16 +16,16 @@ from trame_server.state import State
 
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.interaction.backends import THIS_COMPUTER, BackendChoice
 from CTSAM3DLib.mrml.frames import to_world
 from CTSAM3DLib.segmentation.growth import Reach
 from CTSAM3DServer.web.scene.persistence import SavedWorkspace
 from CTSAM3DServer.web.scene.scene import WINDOWS, Scene
 from CTSAM3DServer.web.scene.terminology import anatomy
 from CTSAM3DServer.web.scene.upload import read_ct, write_sample
-from CTSAM3DServer.web.workspace.backends import THIS_COMPUTER, Backends
+from CTSAM3DServer.web.workspace.backends import Backends
 from CTSAM3DServer.web.workspace.clicking import Clicking
 from CTSAM3DServer.web.workspace.messages import Messages
-from CTSAM3DServer.web.workspace.predictions import BackendChoice
 from CTSAM3DServer.web.workspace.segments import Segments, rgb_color
 
 SURFACES_AFTER_S = 0.3
@@ -85,9 +84,7 @@ class Workspace:
         self.backends.know(saved.backend, saved.model)
         self.state.reach, self.state.backend, self.state.model = saved.reach, saved.backend, saved.model
         self._show_backends()
-        for target in self.segments.waiting():
-            clicks = self.segments.clicks(target.segment_id)
-            self.clicking.do(functools.partial(self.clicking.ask, target, clicks))
+        self.clicking.ask_waiting()
 
     def _is_uploaded(self, path: Path) -> bool:
         """Whether a CT lies in this workspace; only the first one can lie elsewhere, where its owner has put it."""
@@ -186,8 +183,8 @@ class Workspace:
             state.has_ct = True
             state.segments, state.selected = segments.described(), segments.selected()
             state.predicting = self.clicking.busy()
-            state.can_undo, state.can_redo = self.clicking.can_undo(), self.clicking.can_redo()
             try:
+                state.can_undo, state.can_redo = self.clicking.can_undo(), self.clicking.can_redo()
                 self.clicking.show()
                 state.waits = self.clicking.waits()
                 state.clicks = [{"positive": click.positive} for click in self.clicking.clicks()]

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.image_files import as_image
-from CTSAM3DLib.imaging.resampling import AIR_HU, interpolate
+from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
 
 INSIDE, OUTSIDE = 1, 2

@@ -19,7 +19,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from CTSAM3DLib.clicks.click import Click
-from CTSAM3DLib.imaging.image_files import as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from training.evaluation.baselines import Baseline
 from training.evaluation.baselines.region import around
