@@ -1,4 +1,4 @@
-"""Take new weights in place of the bundled ones where they are better: `python -m training.adopt RUN --data DATA`.
+"""Replace the bundled weights by new ones where these are better: `python -m training.adopt RUN --data DATA`.
 
 RUN is the folder of `training.learn`. Its weights and the bundled ones are measured on the patients that the plan holds
 out, by the protocol of `training.evaluate`. They are taken where their mean Dice over heads, chests, abdomens and limbs
@@ -46,9 +46,9 @@ from training.learning.plan import Plan as LearningPlan
 ATLAS_PREFIX = "atlas-"
 BUNDLED = Path(bundled_package.__file__).parent
 PAINTED = "painted atlases"
-"""What atlases are counted as, among the regions."""
+"""The region under which atlases are counted."""
 MAX_MIB = 16
-"""Of a bundled file: the repository and the extension carry it."""
+"""Largest size of a bundled file, which the repository and the extension carry."""
 
 
 def main(
@@ -204,7 +204,7 @@ def _failures(completed: Completed) -> list[str]:
 
 
 def _unfit(model: TrainedModel, file: Path) -> list[str]:
-    """Why a file cannot be bundled whatever it scores."""
+    """Reasons why a file cannot be bundled, whatever its scores."""
     reasons = []
     if not all(torch.isfinite(tensor).all() for tensor in model.network.state_dict().values()):
         reasons.append("Some of the weights are no numbers.")
@@ -223,7 +223,7 @@ def _patient(record: CaseRecord) -> str:
 
 
 def _report(title: str, verdict: Verdict, tables: Sequence[pd.DataFrame], remark: str, command: str) -> str:
-    """What adopt.md says."""
+    """The text of adopt.md."""
     scored = "Mean Dice, and NSD at 2 mm, over structures of patients that were held out:"
     drawn = ["\n".join(as_markdown(table)) for table in tables]
     return "\n\n".join([f"# {title}", verdict.sentence(), scored, *drawn, remark, f"```\n{command}\n```"]) + "\n"

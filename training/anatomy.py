@@ -1,4 +1,4 @@
-"""The structures of TotalSeg++ and of TotalSegmentator: names, indices, groups, and how others spell them."""
+"""The structures of TotalSeg++ and TotalSegmentator: names, indices, groups, and alternative spellings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import yaml
 TABLE: Mapping[str, Any] = MappingProxyType(
     yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 )
-"""All sections of anatomy.yaml; `training.vocabulary` reads those of the kinds."""
+"""All sections of anatomy.yaml; `training.vocabulary` reads those of the classes."""
 
 GROUPS: dict[str, tuple[str, ...]] = {group: tuple(members) for group, members in TABLE["structures"].items()}
-"""The nine groups of Fig. 3 and the curated tissues, each with its names."""
+"""The nine groups of the paper's Fig. 3 and the curated tissues, each with the names of its structures."""
 
 _INDICES: dict[str, tuple[int, int | None]] = {
     name: tuple(indices) for members in TABLE["structures"].values() for name, indices in members.items()
@@ -40,7 +40,7 @@ EXTENDED: dict[int, str] = {
     **TOTALSEG_PLUS_PLUS,
     **dict(enumerate(TABLE["only_in_v2"], start=len(TOTALSEG_PLUS_PLUS) + 1)),
 }
-"""TotalSeg++ and, from 108 on, what only TotalSegmentator's second data set has: values of the maps that we curate."""
+"""Label values of curated maps: TotalSeg++ and, from 108 on, structures that only TotalSegmentator v2 has."""
 
 TISSUE_TYPES: dict[int, str] = {1: "subcutaneous_fat", 2: "visceral_fat", 3: "skeletal_muscle"}
 """Index to name of TotalSegmentator's task of that name, in TotalSeg++ names."""
@@ -65,14 +65,14 @@ def category_of(name: str) -> str:
 def kind_of(name: str) -> str:
     """A name without its side and number: "kidney" of kidney_left, "vertebrae" of vertebrae_L4.
 
-    It tells apart what data sets call differently; `training.vocabulary` does not.
+    Unlike `training.vocabulary`, it treats different spellings of data sets as different.
     """
     numbered = re.match(r"(rib|vertebrae)_", name)
     return numbered[1] if numbered else re.sub(r"_?(left|right)_?", "", name, flags=re.IGNORECASE)
 
 
 def canonical(spelling: str) -> str:
-    """The TotalSeg++ or TotalSegmentator v2 name of a label such as "Right Kidney"; as it is where there is none."""
+    """The TotalSeg++ or TotalSegmentator v2 name of a label such as "Right Kidney"; unknown labels are unchanged."""
     return _NAMES.get(_words(spelling), spelling)
 
 

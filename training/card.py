@@ -1,4 +1,4 @@
-"""Write a model's card from its run and what was measured: `python -m training.card --config small.yaml ...`.
+"""Write a model card from a run and its evaluation: `python -m training.card --config small.yaml ...`.
 
 Puts `NAME.safetensors`, which carries the card, and `NAME.md`, the card itself, into FOLDER. `training.adopt` writes
 the card of a run of `training.learn` by the same template.
@@ -33,13 +33,13 @@ LICENCE = "Apache-2.0"
 SHOWN_CLICKS = (1, 3, 5, 7, 9)
 WORST_AT, WORST_KINDS = 5, 6
 WORSE_BY = 0.01
-"""A Dice that falls by more from one shown count of clicks to the next has become worse."""
+"""A mask has become worse where Dice falls by more than this from one number of clicks to the next."""
 TEMPLATE = Path(__file__).with_name("card_template.md")
 
 
 @dataclass(frozen=True)
 class Used:
-    """A case that was trained on: whose it is, under which licence, and which region it shows, where that is known."""
+    """A training case: source, licence, patient and region, as far as known."""
 
     case: str
     patient: str
@@ -55,7 +55,7 @@ class Used:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a card says beside the figures.
+    """The texts of a card besides its figures.
 
     Attributes:
         training: how the model was trained, a sentence.
@@ -125,7 +125,7 @@ def write(folder: Path, model: TrainedModel, lines: pd.DataFrame, facts: Facts) 
 
 
 def card_text(model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
-    """The card of a model whose lines are among those of the results."""
+    """The card of a model with rows in the results."""
     lines = located(lines[lines["n_clicks"].isin(SHOWN_CLICKS)], facts.held_out)
     own = lines[lines["run"] == run_name(model)]
     counts = [count for count in SHOWN_CLICKS if count in set(own["n_clicks"])]
@@ -169,7 +169,7 @@ def card_text(model: TrainedModel, lines: pd.DataFrame, facts: Facts) -> str:
 
 
 def _lines(lines: pd.DataFrame, by: str, counted: str, scores: Sequence[str], counts: Sequence[int]) -> list[str]:
-    """Table rows: a group, how many it holds, and its mean scores after each count of clicks."""
+    """Table rows: a group, its size, and its mean scores by number of clicks."""
     rows = []
     for group, found in lines.groupby(by):
         of_count = found.groupby("n_clicks")[list(scores)].mean()
@@ -179,13 +179,13 @@ def _lines(lines: pd.DataFrame, by: str, counted: str, scores: Sequence[str], co
 
 
 def _same_structures(lines: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
-    """The lines of all runs at the structures of this model's."""
+    """The rows of all runs on the structures of this model."""
     structure = ["dataset", "case", "label", "seed", "n_clicks"]
     return lines.merge(own[structure].drop_duplicates(), on=structure)
 
 
 def _regions(lines: pd.DataFrame, names: dict[str, str]) -> str:
-    """The table by region, of this model and of whatever else was measured at the same structures."""
+    """The table by region, of this model and of all other runs on the same structures."""
     table = means(lines, "region")
     if not table["region"].eq("not said").all():
         table = with_mean_of_regions(table)
@@ -193,13 +193,13 @@ def _regions(lines: pd.DataFrame, names: dict[str, str]) -> str:
 
 
 def _labels_by(records: Sequence[CaseRecord]) -> str:
-    """Who made the labels that were measured against."""
+    """The origin of the ground truth."""
     made = Counter(record.labels_made_by or "not said" for record in records)
     return "; ".join(f"{by} ({count} case{'s' if count > 1 else ''})" for by, count in made.items())
 
 
 def _worst(own: pd.DataFrame) -> str:
-    """The kinds of the lowest mean Dice."""
+    """The classes with the lowest mean Dice."""
     at = own[own["n_clicks"] == WORST_AT]
     kinds = at.assign(kind=at["label"].map(kind_of)).groupby("kind")["dsc"].agg(["mean", "count"]).sort_values("mean")
     return ", ".join(
@@ -216,13 +216,13 @@ def _worse_with_clicks(own: pd.DataFrame) -> str:
 
 
 def _experience(used: Sequence[Used]) -> str:
-    """How many patients of each region the model knows."""
+    """Numbers of training patients by region."""
     patients = Counter(region for _, region in dict.fromkeys((case.patient, case.region) for case in used))
     return ", ".join(f"{region or 'region not said'} {count}" for region, count in patients.most_common()) or "none"
 
 
 def _held_out(records: Sequence[CaseRecord]) -> str:
-    """The patients that were measured, by region."""
+    """The test patients by region."""
     patients: dict[str, list[str]] = defaultdict(list)
     for record in records:
         if (patient := record.patient or record.case) not in patients[region_of(record)]:

@@ -1,4 +1,4 @@
-"""A training recipe: everything that a run depends on but the data."""
+"""The configuration of a training run, a *recipe*: all settings except the data, read from YAML."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ PARTS = ("encoder", "decoder", "cross_patch")
 
 
 class RecipeError(CTSAM3DError):
-    """A recipe that cannot be followed."""
+    """A recipe is missing or invalid."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The fields of a recipe file; a step is one batch of pairs of patches, clicked for all its rounds.
+    """The settings of a run. One step is one batch of pairs of patches with all its click rounds.
 
-    `micro_batches` of `pairs` each make a batch; they are spread over the processes of a run, and their gradients are
-    averaged before the optimiser steps, once a round (Algorithm 1, line 7).
+    A batch is `micro_batches` of `pairs` each, spread over the processes of a run; their gradients are averaged before
+    the optimiser step at the end of each round (Algorithm 1, line 7).
     """
 
     network: str
     spacing: float
-    """Voxel of the patches, mm."""
+    """mm. Voxel size of the patches."""
     window: tuple[float, float]
-    """HU that become 0 and 1."""
+    """HU. Values that are scaled to 0 and 1."""
     steps: int
     micro_batches: int
     pairs: int
@@ -51,45 +51,45 @@ class Recipe:
     learning_rate: float
     warmup_steps: int
     schedule: str
-    """`cosine`, down to a fiftieth, or `tenth`: the paper's, a tenth from `tenth_from` on."""
+    """`cosine`, down to a fiftieth, or `tenth`, the paper's: a tenth of the rate from `tenth_from` on."""
     weight_decay: float
     gradient_clip: float
     ema_decay: float
-    """Of the running average of the weights, per round; 0 keeps the last weights."""
+    """Decay of the moving average of the weights for each round; 0 keeps the last weights."""
     precision: str
     """`float32` or `bfloat16`."""
     compile: bool
     cross_patch: bool
-    """Whether the cross-patch network learns."""
+    """Whether the cross-patch network is trained."""
     continuation_share: float
-    """Share of patches V that are first prompted as growth prompts a neighbour: by the mask that overlaps."""
+    """Share of patches V that are first prompted as growth prompts a neighbour: by the mask in the overlap."""
     edit_share: float
-    """Share of patches that are first shown a wrong mask to correct."""
+    """Share of patches that start with a wrong mask to correct."""
     deviation: int
-    """How far, in voxels on each axis, a patch's centre strays from the voxel that both patches of a pair hold."""
+    """Centre jitter: largest distance, voxels on each axis, of a patch's centre from the voxel that a pair shares."""
     varied: bool
-    """Whether patches are turned, scaled and changed in look, or only cropped."""
+    """Whether patches are augmented (rotation, scale, appearance), or only cropped."""
     shares: dict[str, float]
-    """Of real labels, supervoxels and phantoms among the samples."""
+    """Sampling weights of real labels, supervoxels and phantoms."""
     seed: int
     checkpoint_every: int
     held_out: tuple[str, ...] = ()
-    """Cases that are kept out of training."""
+    """Cases left out of training."""
     frozen: tuple[str, ...] = ()
-    """Parts of the network that keep their weights: `encoder`, `decoder`, `cross_patch`. The semantics always do,
-    because they are learnt from label maps (`training.learn`)."""
+    """Parts of the network that are not trained: `encoder`, `decoder`, `cross_patch`. The voxel embedding never is,
+    since it is learnt from label maps (`training.learn`)."""
     label_limit: int | None = None
-    """The highest TotalSegmentator v1 index to learn; 104 is the paper's ablation without the curated tissues."""
+    """Highest TotalSegmentator v1 index in training; 104 is the paper's ablation without the curated tissues."""
     tenth_from: float = 0.8
-    """The part of all steps after which the schedule `tenth` falls."""
+    """Share of all steps after which the schedule `tenth` lowers the rate."""
     network_changes: dict[str, Any] = field(default_factory=dict)
     """Fields of the network's configuration that differ from the named one, as in the ablations."""
 
     @classmethod
     def read(cls, path: Path | str) -> Recipe:
-        """From a YAML file, or from one of ours by its name; `base` names another recipe whose fields it changes.
+        """Read a YAML file, or a file of training/recipes by name; the key `base` names a recipe to override.
 
-        Raises RecipeError for a file that is not there, and for fields that are missing, unknown or cannot be.
+        Raises RecipeError for a missing file, and for missing, unknown or invalid fields.
         """
         values = recipe_values(Path(path))
         known = {field.name: field for field in dataclasses.fields(cls)}
@@ -115,12 +115,12 @@ class Recipe:
         return CTSAM3D(dataclasses.replace(config_named(self.network), **changes))
 
     def scaled(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
-        """HU clipped to the window, as the network sees them: 0 to 1."""
+        """Scale HU to the network's input: clipped to the window, 0..1, float32, the same shape."""
         low, high = self.window
         return (np.clip(hu, low, high) - low).astype(np.float32) / np.float32(high - low)
 
     def rate_at(self, step: float) -> float:
-        """The learning rate: a linear warm-up, then the schedule."""
+        """The learning rate at a step: a linear warm-up, then the schedule."""
         if step < self.warmup_steps:
             return self.learning_rate * (step + 1) / (self.warmup_steps + 1)
         if self.schedule == "tenth":
@@ -134,7 +134,10 @@ def _has_no_default(field: dataclasses.Field[Any]) -> bool:
 
 
 def recipe_values(path: Path, folder: Path = FOLDER) -> dict[str, Any]:
-    """The content of a YAML file, or of one of the folder's by its name, over that of its `base`; else RecipeError."""
+    """The fields of a YAML file, or of a file of the folder by name, merged over those of its `base`.
+
+    Raises RecipeError.
+    """
     found = path if path.exists() else folder / path.name
     try:
         values = yaml.safe_load(found.read_text(encoding="utf-8"))

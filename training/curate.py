@@ -1,4 +1,4 @@
-"""TotalSeg++ out of TotalSegmentator: tissues where nothing was labelled, and a review by people.
+"""Curate TotalSeg++ from TotalSegmentator: label tissues in unlabelled voxels, and review by people.
 
     python -m training.curate SOURCE --output FOLDER --tissues rules|totalsegmentator|FOLDER
     python -m training.curate review accept|reject|import ... --output FOLDER
@@ -89,7 +89,7 @@ def chosen(records: Sequence[CaseRecord], cases: Sequence[str] | None) -> list[C
 
 
 def lacking(record: CaseRecord, common: set[str]) -> list[str]:
-    """Those of the structures that have masks of their own in this data set which the case has no mask of."""
+    """Structures with masks in this data set that the case has no mask of."""
     return sorted(common - set(record.labels.values())) if record.mask_files else []
 
 

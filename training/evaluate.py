@@ -1,4 +1,4 @@
-"""Measure methods as a user would meet them: simulated clicks, whole structures, on the CT's own grid.
+"""Evaluate methods by simulated clicks, on whole structures and on the CT's own grid.
 
 `python -m training.evaluate DATASET --output results.csv` runs our model, and with `--method` others, over the cases of
 a data set and writes a long CSV (`evaluation/results.py` names its columns), by the protocol of
@@ -48,16 +48,16 @@ from training.parallel import parallel_map
 _logger = logging.getLogger(__name__)
 
 Key = tuple[str, str, int, int]
-"""What a line of one case is known by: run, label, seed, count of clicks."""
+"""Key of a row of one case: run, label, seed, number of clicks."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked of every case."""
+    """The evaluation of every case: structures, numbers of clicks and seeds."""
 
     dataset: str
     counts: tuple[int, ...] = (1, 3, 5, 7, 9)
-    """Counts of clicks to write, rising."""
+    """Numbers of clicks after which a mask is scored, rising."""
     labels: tuple[str, ...] = ()
     """Names of structures; all when empty."""
     seeds: int = 1
@@ -68,21 +68,21 @@ class Plan:
 
 @dataclass(frozen=True)
 class CaseDone:
-    """What one method did at one case: its new lines, how many structures were too small, and those it was asked."""
+    """The result of one method on one case: new rows, the structures left out as too small (count), and those used."""
 
     run: str
     rows: list[Row]
     left_out: int
     unknown: tuple[str, ...] = ()
-    """The structures that an automatic method does not know."""
+    """Structures that an automatic method has no label for."""
     asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Completed:
-    """What was asked of an evaluation: its lines, how many structures were too small, and the cases that failed.
+    """The result of an evaluation: its rows, the number of structures left out as too small, and the failed cases.
 
-    `runs` are the names under which the methods' lines are filed.
+    `runs` are the names of the methods' runs in the CSV.
     """
 
     lines: pd.DataFrame
@@ -92,7 +92,7 @@ class Completed:
 
 
 def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: frozenset[Key]) -> CaseDone:
-    """Run one method over the structures of a case, but those whose lines are all `known`. Raises CTSAM3DError."""
+    """Run one method on the structures of a case, except those whose rows are all `known`. Raises CTSAM3DError."""
     method = _loaded(choice)
     ct = Volume.read(record.ct)
     maps = record.label_maps(ct)
@@ -132,7 +132,7 @@ def evaluate_case(choice: MethodChoice, record: CaseRecord, plan: Plan, known: f
 
 
 def _wanted(record: CaseRecord, plan: Plan) -> list[tuple[str, int, str]]:
-    """The structures of a case that the plan asks for: which label map, value in it, name."""
+    """The structures of a case in the plan: (label map, value in it, name)."""
     maps = {"labels": record.labels, "tissue": record.tissues}
     return [
         (part, value, name)
@@ -143,7 +143,7 @@ def _wanted(record: CaseRecord, plan: Plan) -> list[tuple[str, int, str]]:
 
 
 def _sizes(labels: Volume) -> dict[int, int]:
-    """How many voxels each value of a label map has, counted slice by slice to spare memory."""
+    """Voxels of each value of a label map, counted slice by slice to save memory."""
     highest = int(labels.array.max())
     counts = sum(np.bincount(plane.ravel(), minlength=highest + 1) for plane in labels.array)
     return dict(enumerate(np.asarray(counts).tolist()))
@@ -151,7 +151,7 @@ def _sizes(labels: Volume) -> dict[int, int]:
 
 @functools.cache
 def _loaded(choice: MethodChoice) -> Method:
-    """Each process loads a method once."""
+    """The method, loaded once in each process."""
     return choice.load()
 
 
@@ -163,9 +163,9 @@ def complete(
     jobs: int = 1,
     scheduler: str | None = None,
 ) -> Completed:
-    """Add to the CSV what it lacks of these methods at these cases, `jobs` at a time or on a Dask cluster.
+    """Add the missing rows of these methods and cases to the CSV, `jobs` at a time or on a Dask cluster.
 
-    A case that cannot be read or segmented is noted beside the CSV, and the others go on.
+    A case that cannot be read or segmented is noted beside the CSV, and the other cases continue.
     Raises CTSAM3DError where nothing at all can be measured; OutputError.
     """
     before = read(output)
@@ -310,7 +310,7 @@ def _options(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def counts_of(text: str) -> tuple[int, ...]:
-    """The rising counts of clicks in a text like 1,3,5; raises CTSAM3DError."""
+    """The rising numbers of clicks in a text like 1,3,5; raises CTSAM3DError."""
     try:
         counts = tuple(sorted({int(part) for part in text.split(",")}))
     except ValueError:

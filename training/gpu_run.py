@@ -1,4 +1,4 @@
-"""All that a GPU lent for minutes is for, in one command: `python -m training.gpu_run --minutes 9 ...`.
+"""Checks, training and timings on a GPU within minutes, in one command: `python -m training.gpu_run --minutes 9 ...`.
 
 It checks that the GPU's masks are the processor's, trains from the newest weights by the clock, then times answers. It
 needs PyTorch, NumPy, safetensors, PyYAML and typer, and files that `training.prepare` and a run have left: nothing is
@@ -21,12 +21,12 @@ import typer
 
 from CTSAM3DLib.checkpoints.checkpoint import load
 from CTSAM3DLib.checkpoints.load_model import load_model
-from training.learn import begun
+from training.learn import open_run
 from training.learning import gpu_checks
 from training.learning.distributed import World
 
 BENCHMARK_S = 45.0
-"""Kept for the benchmarks, of a run of several minutes."""
+"""Seconds reserved for the benchmarks."""
 MARGIN_S = 15.0
 SAVE_S = 60.0
 STATE = ("curve.csv", "model.safetensors", "state-*.pt")
@@ -53,7 +53,7 @@ def main(
 
     checks: dict[str, Any] = {"machine": _machine(device)}
     _write(output / "checks.json", checks | {"bundled": gpu_checks.masks_agree(load_model(), device)})
-    learner = begun(plan, data, output, World(0, 1, torch.device(device)), weights)
+    learner = open_run(plan, data, output, World(0, 1, torch.device(device)), weights)
     kept = MARGIN_S + (min(BENCHMARK_S, 12 * minutes) if benchmark else 0.0)
     first = learner.step
     started = time.monotonic()

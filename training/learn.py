@@ -1,8 +1,8 @@
 """Train the bundled model in one loop: `python -m training.learn --plan whole-body.yaml --data DATA.npz --run FOLDER`.
 
-DATA.npz is what `training.prepare` wrote. The same command goes on with a run that was stopped or killed. The folder
-has `curve.csv`, `model.safetensors` (the averaged weights so far) and what is needed to go on. On two processor cores
-two processes of one thread share each batch: `OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m training.learn ...`.
+DATA.npz is the output of `training.prepare`. The same command resumes a stopped or killed run. The folder holds
+`curve.csv`, `model.safetensors` (the averaged weights so far) and the checkpoint. On two processor cores two processes
+of one thread share each batch: `OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m training.learn ...`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from training.learning.plan import Plan
 from training.learning.resident import Resident
 
 
-def begun(plan_file: Path, data: Path, run: Path, world: World, start_from: Path | None) -> Learner:
-    """A run at its last checkpoint, or at its beginning. Raises RecipeError, VolumeError, ModelError."""
+def open_run(plan_file: Path, data: Path, run: Path, world: World, start_from: Path | None) -> Learner:
+    """A run at its last checkpoint, or at its start. Raises RecipeError, VolumeError and ModelError."""
     plan = Plan.read(plan_file)
     prepared = Prepared.read(data)
     if (prepared.spacing, prepared.window) != (plan.spacing, plan.window):
@@ -56,9 +56,9 @@ def main(
     minutes: Annotated[float, typer.Option(help="Stop after so long; the same command goes on.")] = math.inf,
     steps: Annotated[float, typer.Option(help="Stop after so many steps in all.")] = math.inf,
 ) -> None:
-    """Train by a plan, or go on with a run that was stopped."""
+    """Train by a plan, or resume a stopped run."""
     world = World.join(device)
-    begun(plan, data, run, world, start_from).learn(minutes, steps)
+    open_run(plan, data, run, world, start_from).learn(minutes, steps)
     world.leave()
 
 

@@ -1,4 +1,4 @@
-"""Call a function for many tasks: in this process, in several of this computer, or on a Dask cluster.
+"""Parallel map over tasks: in this process, in several processes, or on a Dask cluster.
 
 A cluster's workers need this version of the project, and the files of the tasks at the same paths.
 """
@@ -21,19 +21,21 @@ from CTSAM3DLib.errors import CTSAM3DError
 Task = TypeVar("Task", bound=tuple[Any, ...])
 Result = TypeVar("Result")
 
-ANSWER_WITHIN = 15
-"""Seconds that a cluster's scheduler has to answer."""
+CONNECT_S = 15
+"""Seconds. Timeout of the connection to a cluster's scheduler."""
 
 
 def parallel_map(
     function: Callable[..., Result], tasks: Sequence[Task], jobs: int = 1, scheduler: str | None = None
 ) -> Iterator[tuple[Task, Result | CTSAM3DError]]:
-    """Yield every task with what `function(*task)` gave, as soon as it is there.
+    """Yield every task with the result of `function(*task)`, in the order of completion.
 
-    A task that raises a CTSAM3DError, or whose process dies again and again, yields the error, and the rest goes on.
-    Any other exception is a defect and ends the whole.
+    A task that raises a CTSAM3DError, or whose process dies repeatedly, yields the error, and the other tasks continue.
+    Any other exception is a bug and ends the whole map.
 
     Args:
+        function: called with the elements of a task.
+        tasks: tuples of arguments.
         jobs: processes to start, each with its share of the cores; 1 works in this process.
         scheduler: address of a running cluster, such as tcp://host:8786, in place of processes of our own.
 
@@ -64,8 +66,8 @@ def _attempt(function: Callable[..., Result], task: tuple[Any, ...]) -> Result |
 
 @contextmanager
 def local_cluster(jobs: int) -> Iterator[str]:
-    """Start processes that share the cores; gives their scheduler's address, for several calls of `parallel_map`."""
-    # Unless each process takes one task at a time, tasks that wait die with it.
+    """Start processes that share the cores; yields their scheduler's address, for several calls of `parallel_map`."""
+    # One task at a time for each process, or waiting tasks would die with a process.
     with (
         dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
         LocalCluster(
@@ -79,10 +81,10 @@ def local_cluster(jobs: int) -> Iterator[str]:
 
 @contextmanager
 def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
-    """A client of the cluster at an address, or of one of our own that ends with the block."""
+    """A client of the cluster at an address, or of a local cluster that ends with the block."""
     with nullcontext(scheduler) if scheduler is not None else local_cluster(jobs) as address:
         try:
-            client = Client(address, timeout=ANSWER_WITHIN)
+            client = Client(address, timeout=CONNECT_S)
         except (OSError, ValueError) as error:  # a time-out is an OSError, a wrong address a ValueError
             raise CTSAM3DError(f"No Dask scheduler answers at {address}; start one by: dask scheduler.") from error
         with client:
@@ -90,7 +92,7 @@ def _client(jobs: int, scheduler: str | None) -> Iterator[Client]:
 
 
 class _SharedCores(WorkerPlugin):
-    """Keeps the threads of each of several processes to its share of the cores."""
+    """Limits the threads of each process to its share of the cores."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads

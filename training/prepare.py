@@ -1,8 +1,9 @@
-"""Make a data set ready for training, once: `python -m training.prepare DATA OUT.npz`.
+"""Preprocess a data set for training, once: `python -m training.prepare DATA OUT.npz`.
 
-Every case is brought onto the model's grid, cropped to the body and packed (`training/data/prepared.py`), held-out
-patients too: what is trained on, the recipe says. Air around the body is made even; synthetic scenes join the patients,
-and so do label maps of anatomy without a CT, which is painted for each sample with the HU of the CTs.
+Every case is resampled to the model's grid, cropped to the body and packed (`training/data/prepared.py`). Held-out
+patients are packed too; the plan states which cases are trained on. Air around the body is set to a constant.
+Synthetic scenes are added, and atlases: label maps without a CT, for which training synthesises HU by the statistics of
+the CTs.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from training.learning.plan import Plan
 from training.phantoms.phantoms import anatomy_like, torso
 
 TORSO_SHARE = 0.4
-"""Of the synthetic scenes; the others are shapes without a name."""
+"""Share of torsos among the synthetic scenes; the others hold shapes without a name."""
 SCENE_EDGE = 104
 KEPT_AIR_MM = 9.0
-"""Around the body; what lies farther out is a table or the noise of air, which teaches nothing."""
+"""mm around the body that keep their HU; farther out there are only the table and noise."""
 
 
 def prepared_cases(
@@ -43,7 +44,7 @@ def prepared_cases(
     spacing: float,
     step_hu: int = STEP_HU,
 ) -> Iterator[PreparedCase]:
-    """The cases of volumes that are on the model's grid."""
+    """Pack volumes on the model's grid as prepared cases; `spacing` in mm, `window` in HU."""
     for record, volume in zip(records, volumes, strict=True):
         labels = volume.labels.get("labels")
         pieces = None if _is_coarse(record, spacing) else volume.labels.get("supervoxels_merged")
@@ -63,7 +64,7 @@ def prepared_cases(
 def synthetic_scenes(
     count: int, spacing: float, window: tuple[float, float], step_hu: int = STEP_HU
 ) -> Iterator[PreparedCase]:
-    """Scenes of `training.phantoms.phantoms`, numbered from 0; the same number is always the same scene."""
+    """Synthetic scenes of `training.phantoms.phantoms`, numbered from 0 and reproducible by number."""
     for number in range(count):
         rng = np.random.default_rng([7, number])
         if rng.random() < TORSO_SHARE:
@@ -77,7 +78,7 @@ def synthetic_scenes(
 
 
 def _is_coarse(record: CaseRecord, spacing: float) -> bool:
-    """Whether the CT's own voxels are larger than the grid's: supervoxels would follow what was interpolated."""
+    """Whether the CT's own voxels are larger than the grid's; supervoxels would then follow interpolated edges."""
     header = sitk.ImageFileReader()
     header.SetFileName(str(record.ct))
     try:
@@ -88,7 +89,7 @@ def _is_coarse(record: CaseRecord, spacing: float) -> bool:
 
 
 def _with_even_air(ct: NDArray[np.int16], spacing: float) -> NDArray[np.int16]:
-    """The CT with `AIR_HU` wherever no body is near."""
+    """The CT (z, y, x), HU, with `AIR_HU` wherever no body is near."""
     body = cc3d.largest_k(ct > -500, k=1)
     near = binary_dilation(body[::2, ::2, ::2], iterations=max(round(KEPT_AIR_MM / spacing / 2), 1))
     near = near.repeat(2, 0).repeat(2, 1).repeat(2, 2)[: ct.shape[0], : ct.shape[1], : ct.shape[2]]
@@ -111,7 +112,7 @@ def main(
     atlases: Annotated[Path | None, typer.Option(help="A folder of label maps without a CT, to add.")] = None,
     jobs: Annotated[int, typer.Option(help="How many processes prepare.")] = 1,
 ) -> None:
-    """Bring all cases of a data set onto the model's grid, and pack them in one file."""
+    """Resample all cases of a data set to the model's grid, and pack them into one file."""
     held_out = () if without_held_out is None else Plan.read(without_held_out).held_out
     records = [
         record

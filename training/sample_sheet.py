@@ -1,4 +1,4 @@
-"""Look at what is learnt from: `python -m training.sample_sheet --plan whole-body.yaml --data DATA.npz --output PNG`.
+"""Show training samples: `python -m training.sample_sheet --plan whole-body.yaml --data DATA.npz --output PNG`.
 
 The sheet shows patches as the loop reads them, each in the slice of its first click: truth outlined, previous mask
 shaded, positive clicks green, negative ones red. The table counts regions, sources and kinds over many drawn samples.
@@ -32,11 +32,11 @@ from training.vocabulary import group_of_kind
 COLUMNS = 8
 SHOWN_HU = (-250, 450)
 PEAK = 0.5
-"""Of a click map, above which a click is drawn."""
+"""Value of a click map above which a click is drawn."""
 
 
 def shares(drawing: Drawing, resident: Resident, draws: int, seed: int) -> dict[str, Counter[str]]:
-    """How often each region, source and group of kinds is drawn."""
+    """Frequencies of regions, sources and groups of classes among samples."""
     rng = np.random.default_rng(seed)
     found = [drawing.structure(rng) for _ in range(draws)]
     cases = [resident.cases[structure.case] for structure in found]

@@ -1,11 +1,11 @@
 """Train a network by Algorithm 1: `python -m training.train --config small.yaml --data FOLDER --output FOLDER`.
 
-The same command goes on with a run that was stopped. The run folder keeps `state.pt` (all that is needed to go on),
-`curve.csv` (one line a round), `samples.png` (what the network answers) and at the end `model.safetensors` with the
-averaged weights and `curve.png`. Under `torchrun` several processes share the work (`training.learning.distributed`).
+The same command resumes a stopped run. The run's folder holds `state.pt` (the checkpoint), `curve.csv` (one line for
+each click round), `samples.png` (predictions) and at the end `model.safetensors` with the averaged weights and
+`curve.png`. Under `torchrun` several processes share the work (`training.learning.distributed`).
 
-Every micro-batch is drawn by a generator of its own, seeded by the recipe's seed, the step and its number. So a resumed
-run meets the very samples of one that was never stopped, however many processes either has.
+Every micro-batch is drawn by its own random generator, seeded by the recipe's seed, the step and the number of the
+micro-batch. A resumed run therefore draws the same samples as an unbroken one, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.checkpoints.checkpoint import ModelInfo, load, save
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.model import CTSAM3D
-from CTSAM3DLib.model.decoder import PromptDecoder
+from CTSAM3DLib.model.small.guided_decoder import GuidedDecoder
 from CTSAM3DLib.run_command import run_command
 from training.config import Recipe
 from training.data.samples import Sample
-from training.data.stream import data_hash, training_records, training_stream
-from training.learning.algorithm1 import Batch, RoundResult, play_round
+from training.data.stream import data_hash, training_records, training_sampler
+from training.learning.algorithm1 import Batch, RoundResult, click_round
 from training.learning.curve import curve_writer
 from training.learning.distributed import World
 from training.learning.muon import optimisers
@@ -55,16 +55,16 @@ SMOKE: dict[str, Any] = {
 }
 
 Draw = Callable[[np.random.Generator, int], Sample]
-"""Draws one pair of patches for a step; see `training.data.stream`."""
+"""Draws one pair of patches for a step (`training.data.stream`)."""
 
 
 class TrainingError(CTSAM3DError):
-    """A run that cannot go on."""
+    """The training cannot continue."""
 
 
 @dataclass(frozen=True)
 class MicroBatches(Dataset[tuple[list[Sample], list[int]]]):
-    """The samples of every micro-batch that one process has still to learn from, with the seed of its clicks."""
+    """The remaining micro-batches of one process: samples, and the seed of their clicks."""
 
     draw: Draw
     recipe: Recipe
@@ -87,7 +87,7 @@ class MicroBatches(Dataset[tuple[list[Sample], list[int]]]):
 
 
 class Trainer:
-    """The state of one run: the network, the running average of its weights, the optimisers and the step."""
+    """The state of one run: network, exponential moving average of the weights (EMA), optimisers and step."""
 
     def __init__(self, recipe: Recipe, run: Path, world: World) -> None:
         if recipe.micro_batches % world.size:
@@ -109,9 +109,9 @@ class Trainer:
             compile_in_place(self.model.decoder)
 
     def train(self, draw: Draw, workers: int = 0, minutes: float = math.inf) -> None:
-        """All steps that are left, or as many as `minutes` allow, with a checkpoint every few.
+        """Train for all remaining steps, or as many as `minutes` allow, with regular checkpoints.
 
-        Raises TrainingError when the loss is no number any more; the last checkpoint is kept.
+        Raises TrainingError when the loss is not finite; the last checkpoint is kept.
         """
         stop_at = time.monotonic() + 60 * minutes
         loader = DataLoader(
@@ -139,27 +139,27 @@ class Trainer:
         return [part for part in parts if part is not None]
 
     def learn(self, batches: list[Batch]) -> Iterator[list[float]]:
-        """One step: every round of Algorithm 1 on all micro-batches, and an optimiser step at the end of each round.
+        """One training step: every click round of Algorithm 1 on all micro-batches, each with an optimiser step.
 
-        Yields loss, Dice, heat-map error, learning rate and seconds of each round, means over all processes.
+        Yields loss, Dice, heat-map error, learning rate and seconds of each round, as means over all processes.
         """
         for index in range(self.recipe.rounds):
-            begun = time.perf_counter()
+            start = time.perf_counter()
             rate = self.recipe.rate_at(self.step + index / self.recipe.rounds)
             self.model.zero_grad(set_to_none=True)
             results = []
             for batch in batches:
-                result = play_round(self.model, batch, self.recipe)
+                result = click_round(self.model, batch, self.recipe)
                 (result.loss / len(batches)).backward()
-                batch.answer(result.probability)
+                batch.update(result.probability)
                 results.append(result)
             figures = self.world.mean(_means(results))
             if not math.isfinite(figures[0]):
                 raise TrainingError(f"The loss of step {self.step} is no number; resume with a lower learning_rate.")
-            self._descend(rate)
-            yield [*figures, rate, time.perf_counter() - begun]
+            self._optimiser_step(rate)
+            yield [*figures, rate, time.perf_counter() - start]
 
-    def _descend(self, rate: float) -> None:
+    def _optimiser_step(self, rate: float) -> None:
         self.world.average_gradients(self.model)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.gradient_clip)
         for optimiser in self.optimisers:
@@ -173,7 +173,7 @@ class Trainer:
         return Batch(samples, self.recipe, np.random.default_rng(seed), self.world.device)
 
     def save_state(self) -> None:
-        """Write `state.pt` whole or not at all; only the first process does."""
+        """Write the checkpoint `state.pt` atomically; only the first process writes."""
         state = {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
@@ -185,7 +185,7 @@ class Trainer:
                 torch.save(state, temporary)
 
     def resume(self) -> None:
-        """Go on from `state.pt` where there is one."""
+        """Resume from `state.pt` if it exists."""
         file = self.run / "state.pt"
         if not file.exists():
             return
@@ -197,7 +197,7 @@ class Trainer:
         self.step = state["step"]
 
     def start_from(self, weights: Path) -> None:
-        """Begin with trained weights instead of random ones; raises TrainingError for those of another network."""
+        """Start from trained weights; raises TrainingError for weights of another network."""
         network = load(weights).network
         if network.config != self.model.config:
             raise TrainingError(f"{weights} is of another network than the recipe's; correct either.")
@@ -206,14 +206,14 @@ class Trainer:
 
     @property
     def averaged(self) -> CTSAM3D:
-        """The network with the averaged weights, which is what a run is for."""
+        """The network with the averaged weights, the result of a run."""
         network = self.average.module
         assert isinstance(network, CTSAM3D)  # what was averaged
         return network
 
     @contextmanager
     def _progress(self) -> Iterator[Callable[[float], None]]:
-        """A bar on the first process's terminal; call with the Dice of the last round after every step."""
+        """A progress bar of the first process; call it with the Dice of the last round after every step."""
         columns = (*Progress.get_default_columns()[:-1], TimeRemainingColumn(), TextColumn("Dice {task.fields[dice]}"))
         with Progress(*columns, disable=not self.world.leads) as bar:
             task = bar.add_task("training", total=self.recipe.steps, completed=self.step, dice="?")
@@ -225,9 +225,9 @@ class Trainer:
 
 
 def compile_in_place(decoder: nn.Module, backend: str = "inductor") -> None:
-    """Compile a decoder but for its guidance: hundreds of tiny steps, which compiling would copy out one by one."""
-    if isinstance(decoder, PromptDecoder):
-        setattr(decoder, "with_guidance", torch.compiler.disable(decoder.with_guidance))  # noqa: B010 - a method
+    """Compile a decoder except for its guidance maps, whose hundreds of small steps compiling would unroll."""
+    if isinstance(decoder, GuidedDecoder):
+        setattr(decoder, "guided_prompts", torch.compiler.disable(decoder.guided_prompts))  # noqa: B010 - a method
     decoder.compile(backend=backend)
 
 
@@ -249,7 +249,7 @@ def main(
         bool, typer.Option("--smoke", help="A few small steps, on phantoms if no data are given.")
     ] = False,
 ) -> None:
-    """Train by a recipe, or go on with a run that was stopped."""
+    """Train by a recipe, or resume a stopped run."""
     recipe = Recipe.read(config)
     if smoke:
         recipe = dataclasses.replace(recipe, **SMOKE)
@@ -261,7 +261,7 @@ def main(
         trainer.start_from(start_from)
     trainer.resume()
     cache = cache or run / "cache"
-    trainer.train(training_stream(recipe, data, cache), workers, minutes)
+    trainer.train(training_sampler(recipe, data, cache), workers, minutes)
     trainer.save_state()
     if world.leads:
         finish(trainer, data, cache)
@@ -269,7 +269,7 @@ def main(
 
 
 def finish(trainer: Trainer, data: Path | None, cache: Path) -> None:
-    """Write the averaged network and the pictures of the run."""
+    """Write the averaged network with its metadata, and the picture of the learning curve."""
     recipe = trainer.recipe
     records = training_records(recipe, data) if data is not None else []
     info = ModelInfo(

@@ -1,4 +1,4 @@
-"""One vocabulary of anatomy for all data sets: which kinds of structure a voxel of a label can be.
+"""The label set shared by all data sets: the classes (*kinds*) that a voxel of a label can have.
 
 A kind (kidney, vertebra, rib) is a structure without its side and number. The table is in anatomy.yaml. A case labels
 some kinds and not others, and names of wholes hold several kinds, so a label stands for the set of kinds that its
@@ -31,24 +31,24 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 _GROUP_OF = {kind: group for group, kinds in _GROUPS.items() for kind in kinds}
 
 KINDS: tuple[str, ...] = (BACKGROUND, *_GROUP_OF)
-"""Background and all kinds, in the order of anatomy.yaml."""
+"""Background and all classes, in the order of anatomy.yaml."""
 
 _INDEX = MappingProxyType({kind: index for index, kind in enumerate(KINDS)})
 
 
 def leaf_groups() -> dict[str, tuple[str, ...]]:
-    """The groups (those of Fig. 3 and further ones), each with its kinds."""
+    """The groups (those of the paper's Fig. 3 and further ones), each with its classes."""
     return dict(_GROUPS)
 
 
 def group_of_kind(kind: str) -> str:
-    """The group of a kind; "" for background and for what is no kind."""
+    """The group of a class; "" for background and unknown classes."""
     return _GROUP_OF.get(kind, "")
 
 
 @dataclass(frozen=True)
 class _Meaning:
-    """What a name without side and number stands for.
+    """The meaning of a name without side and number.
 
     Attributes:
         kinds: what its voxels can be.
@@ -65,7 +65,7 @@ class _Meaning:
 
 
 def _expanded(name: str, parts: Sequence[str]) -> frozenset[str]:
-    """The kinds of a list of kinds, groups and wholes; the name itself is the kind of that name."""
+    """The classes in a list of classes, groups and wholes; a name of several of these is the class."""
     wholes = {whole: held for by_members in TABLE["wholes"].values() for whole, held in by_members.items()}
     found: set[str] = set()
     for part in parts:
@@ -120,7 +120,7 @@ def _meaning(name: str) -> _Meaning:
 
 
 def kinds_of(name: str) -> frozenset[str]:
-    """The kinds that a voxel of a label of this name can be; empty where the name is not known."""
+    """The classes that a voxel of a label can have; empty for an unknown name."""
     return _meaning(name).kinds
 
 
@@ -135,7 +135,7 @@ def number_of(name: str) -> str:
 
 
 def is_one(name: str, one_sided: bool = False) -> bool:
-    """Whether a label of this name is one thing: rib_left_7 and lung_left are, ribs_7_both_sides and lung_nodules not.
+    """Whether a label is one instance: rib_left_7 and lung_left are, ribs_7_both_sides and lung_nodules are not.
 
     one_sided: only one side of the body is in view, so that names need not say which.
     """
@@ -151,7 +151,7 @@ def is_one(name: str, one_sided: bool = False) -> bool:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """What the values of a label map teach; row 0 is what is unlabelled.
+    """The meaning of the values of a label map for training; row 0 is for unlabelled voxels.
 
     Attributes:
         allowed: bool (256, len(KINDS)): whether a voxel of the value can be of the kind.
@@ -206,7 +206,7 @@ def _kinds_of_all(names: Iterable[str]) -> frozenset[str]:
 
 
 def _is_apart(sides: set[str], side: str) -> bool:
-    """Whether a kind with labels of its own on these sides is no longer part of a whole on this side."""
+    """Whether a class with its own labels on these sides is excluded from a whole on this side."""
     return bool({"", side} & sides) or sides == {"left", "right"}
 
 

@@ -23,8 +23,8 @@ import typer
 from CTSAM3DLib.checkpoints.checkpoint import ModelInfo
 from training.config import Recipe
 from training.data.prepared import Prepared
-from training.data.stream import training_stream
-from training.learning.algorithm1 import Batch, play_round
+from training.data.stream import training_sampler
+from training.learning.algorithm1 import Batch, click_round
 from training.learning.distributed import World
 from training.learning.learner import Learner
 from training.learning.plan import Plan
@@ -39,7 +39,7 @@ PAIRS = 4
 def before(volumes: Path, cache: Path) -> dict[str, float]:
     """Seconds a patch of drawing, of a round of clicks, and of clicking its errors, as `training.train` does them."""
     recipe = Recipe.read("small.yaml")
-    draw = training_stream(recipe, volumes, cache)
+    draw = training_sampler(recipe, volumes, cache)
     rng = np.random.default_rng(0)
     drawing = _seconds(lambda: [draw(rng, 0) for _ in range(PAIRS)])
     samples = [draw(rng, 0) for _ in range(PAIRS)]
@@ -51,7 +51,7 @@ def before(volumes: Path, cache: Path) -> dict[str, float]:
     def learn() -> Any:
         network.zero_grad(set_to_none=True)
         batch.levels = None  # the graph of the round before is gone
-        result = play_round(network, batch, recipe)
+        result = click_round(network, batch, recipe)
         result.loss.backward()
         return result
 
@@ -59,7 +59,7 @@ def before(volumes: Path, cache: Path) -> dict[str, float]:
     return {
         "drawing": drawing / (2 * PAIRS),
         "click_round": _seconds(learn) / (2 * PAIRS),
-        "clicking": _seconds(lambda: batch.answer(probability)) / (2 * PAIRS),
+        "clicking": _seconds(lambda: batch.update(probability)) / (2 * PAIRS),
     }
 
 
@@ -83,7 +83,7 @@ def now(data: Path) -> dict[str, float]:
 
         def step(name: str = name, placements: Any = placements) -> None:
             for loss, _ in learning.losses(name, plan.tasks[name], placements):
-                learner._descend(name, loss, 1e-3)
+                learner._optimiser_step(name, loss, 1e-3)
 
         patches = task.batch * task.rounds
         found[{"clicks": "click_round"}.get(name, name)] = _seconds(step) / patches

@@ -19,8 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from CTSAM3DLib.run_command import run_command
 from training.config import Recipe
-from training.data.stream import training_stream
-from training.learning.algorithm1 import Batch, play_round
+from training.data.stream import training_sampler
+from training.learning.algorithm1 import Batch, click_round
 
 
 def main(
@@ -34,7 +34,7 @@ def main(
     recipe = dataclasses.replace(Recipe.read(config), pairs=pairs)
     on = torch.device(device)
     rng = np.random.default_rng(0)
-    draw = training_stream(recipe, data, cache)
+    draw = training_sampler(recipe, data, cache)
     draw(rng, 0)
     begun = time.perf_counter()
     samples = [draw(rng, 0) for _ in range(pairs)]
@@ -46,7 +46,7 @@ def main(
         torch.autograd.graph.saved_tensors_hooks(kept.count, lambda tensor: tensor),
         FlopCounterMode(display=False) as flops,
     ):
-        play_round(model, batch, recipe).loss.backward()
+        click_round(model, batch, recipe).loss.backward()
     seconds = min(_timed(model, batch, recipe, on) for _ in range(2))
     patches = 2 * pairs
     all_patches = 2 * Recipe.read(config).pairs * recipe.micro_batches * recipe.rounds * recipe.steps
@@ -79,7 +79,7 @@ class _Kept:
 
 def _timed(model: torch.nn.Module, batch: Batch, recipe: Recipe, device: torch.device) -> float:
     begun = time.perf_counter()
-    result = play_round(model, batch, recipe)  # type: ignore[arg-type]
+    result = click_round(model, batch, recipe)  # type: ignore[arg-type]
     result.loss.backward()
     if device.type == "cuda":
         torch.cuda.synchronize()

@@ -9,7 +9,7 @@ from monai.losses import DiceLoss
 
 from Testing.relative import off
 from training.data.samples import Sample
-from training.learning.algorithm1 import Batch, overlap, play_round
+from training.learning.algorithm1 import Batch, click_round, overlap
 from training.learning.distributed import World
 from training.learning.losses import dice_of, heat_map, segmentation_loss
 from training.train import Trainer
@@ -101,7 +101,7 @@ def test_an_answer_is_fed_back_softly_and_clicked_where_it_is_wrong(sample, reci
     answered = torch.full((2, 1, 64, 64, 64), 0.1)
     answered[0, 0][torch.from_numpy(sample.truth_u & ~missed)] = 0.7
     answered[1, 0][torch.from_numpy(sample.truth_v | excess)] = 0.8
-    batch.answer(answered)
+    batch.update(answered)
     assert torch.equal(batch.prompts()[:, :1], answered)
     assert [clicks.labels for clicks in batch.clicks] == [[1, 1], [1, 0]]
     for region, clicks in zip((missed, excess), batch.clicks, strict=True):
@@ -114,7 +114,7 @@ def test_an_answer_is_fed_back_softly_and_clicked_where_it_is_wrong(sample, reci
 
 def test_a_right_answer_is_not_clicked(sample, recipe, rng):
     batch = Batch([sample], recipe(continuation_share=0.0, edit_share=0.0), rng)
-    batch.answer(batch.truth_tensor)
+    batch.update(batch.truth_tensor)
     assert [len(clicks.labels) for clicks in batch.clicks] == [1, 1]
 
 
@@ -158,7 +158,7 @@ def test_a_round_changes_nothing_of_the_batch(sample, recipe, rng):
     torch.manual_seed(0)
     batch = Batch([sample], recipe(), rng)
     before = batch.prompts()
-    result = play_round(recipe().build_network(), batch, recipe())
+    result = click_round(recipe().build_network(), batch, recipe())
     assert torch.equal(batch.prompts(), before)
     assert result.probability.shape == batch.truth_tensor.shape
     assert not result.probability.requires_grad
@@ -170,7 +170,7 @@ def test_gradients_reach_every_parameter_that_learns(sample, recipe, rng, cross_
     torch.manual_seed(0)
     recipe = recipe(cross_patch=cross_patch)
     model = recipe.build_network()
-    result = play_round(model, Batch([sample], recipe, rng), recipe)
+    result = click_round(model, Batch([sample], recipe, rng), recipe)
     result.loss.backward()
     learns = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.isfinite().all()}
     named = {name for name, _ in model.named_parameters()}
@@ -193,7 +193,7 @@ def test_the_cross_patch_network_learns_where_the_structure_goes_on(sample, reci
         return expected
 
     model.predict_prompts = all_knowing
-    assert play_round(model, batch, recipe).heat_map_error == 0
+    assert click_round(model, batch, recipe).heat_map_error == 0
     ((image, neighbour),) = seen
     assert torch.equal(image[0], neighbour[1])
     assert torch.equal(image[1], neighbour[0])

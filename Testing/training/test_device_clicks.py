@@ -236,7 +236,7 @@ def test_shares_that_make_no_sense_are_refused(shares):
 
 def test_maps_are_those_of_the_library(generator):
     count, rounds = 4, 9
-    maps = PromptMaps.begun(torch.rand(count, 1, N, N, N))
+    maps = PromptMaps.starting_from(torch.rand(count, 1, N, N, N))
     placed = [([], []) for _ in range(count)]
     for _ in range(rounds):
         clicks = Clicks(
@@ -255,7 +255,7 @@ def test_maps_are_those_of_the_library(generator):
 
 
 def test_no_clicks_leave_empty_maps():
-    maps = PromptMaps.begun(torch.zeros(1, 1, N, N, N))
+    maps = PromptMaps.starting_from(torch.zeros(1, 1, N, N, N))
     maps.add(Clicks(torch.zeros(1, 3, dtype=torch.int64), torch.ones(1, dtype=torch.bool), torch.zeros(1) > 0))
     assert not maps.tensor().any()
 
@@ -263,7 +263,7 @@ def test_no_clicks_leave_empty_maps():
 def test_a_scribble_is_the_union_of_the_gaussians_of_its_voxels(generator):
     truth = batch(blobs(1), blobs(2), np.zeros((N, N, N), bool))
     drawn = strokes.scribbles(truth, torch.tensor([True, False, True]), generator)
-    maps = PromptMaps.begun(torch.zeros(3, 1, N, N, N))
+    maps = PromptMaps.starting_from(torch.zeros(3, 1, N, N, N))
     maps.add_scribbles(drawn)
     found = maps.tensor()
     for i, channel in enumerate((1, 2)):
@@ -451,7 +451,7 @@ def test_moved_structures_are_shifted_without_wrapping(generator):
 def prompts_of_all_kinds(truth, prediction, hu, generator):
     """Every public function once, each returning what the next takes."""
     shares = dict.fromkeys(MANNERS, 1.0)
-    maps = PromptMaps.begun(
+    maps = PromptMaps.starting_from(
         starting_masks.starting_masks(truth, hu, dict.fromkeys(starting_masks.MANNERS, 1.0), generator, hu.sigmoid())
     )
     clicks = [*first_clicks(truth, shares, generator), next_clicks(truth, prediction, 0.5, generator)]

@@ -9,7 +9,7 @@ import torch
 
 from Testing.training.learning_fixtures import NAMES, PLAIN_LOOK, PLAIN_POSE, prepared
 from Testing.training.waiting import NothingWaits
-from training.learning.looks import AIR_HU, Look, LookRange, blurred, changed, faded, in_thick_slices
+from training.learning.looks import AIR_HU, Look, LookRange, blurred, changed, in_thick_slices, smoothed
 from training.learning.poses import PATCH, Pose, PoseRange, voxelwise
 from training.learning.resident import Resident
 from training.learning.samples import Drawing, Placement, read, scaled
@@ -147,8 +147,8 @@ class TestLooks:
 
     def test_smoothing_keeps_what_is_even_and_the_mean(self):
         hu = torch.rand(1, 12, 12, 12)
-        assert faded(hu).std() < 0.5 * hu.std()
-        assert faded(torch.ones(1, 5, 5, 5)).sub(1).abs().max() < 1e-6
+        assert smoothed(hu).std() < 0.5 * hu.std()
+        assert smoothed(torch.ones(1, 5, 5, 5)).sub(1).abs().max() < 1e-6
         assert blurred(hu, torch.tensor([0.05])).sub(hu).abs().max() < 1e-6
 
 

@@ -63,6 +63,6 @@ def test_a_defect_is_not_taken_for_a_failure():
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_named(address, monkeypatch):
-    monkeypatch.setattr("training.parallel.ANSWER_WITHIN", 1)
+    monkeypatch.setattr("training.parallel.CONNECT_S", 1)
     with pytest.raises(CTSAM3DError, match=f"No Dask scheduler answers at {address}"):
         list(parallel_map(square, NUMBERS, scheduler=address))

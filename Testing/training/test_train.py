@@ -21,7 +21,7 @@ from CTSAM3DLib.segmentation.session import Segmenter
 from Testing.relative import off
 from training import train
 from training.data.samples import Sample
-from training.data.stream import training_stream
+from training.data.stream import training_sampler
 from training.learning.algorithm1 import Batch
 from training.learning.distributed import World
 from training.phantoms.phantoms import torso
@@ -72,9 +72,9 @@ def test_a_resumed_run_ends_as_an_unbroken_one(recipe, tmp_path, no_pictures):
     for run in runs.values():
         run.mkdir()
     whole = Trainer(recipe, runs["whole"], ALONE)
-    whole.train(training_stream(recipe, None, tmp_path))
+    whole.train(training_sampler(recipe, None, tmp_path))
 
-    phantoms = training_stream(recipe, None, tmp_path)
+    phantoms = training_sampler(recipe, None, tmp_path)
 
     def interrupted(rng, step):
         if step == 3:
@@ -87,7 +87,7 @@ def test_a_resumed_run_ends_as_an_unbroken_one(recipe, tmp_path, no_pictures):
     second = Trainer(recipe, runs["broken"], ALONE)
     second.resume()
     assert second.step == 2
-    second.train(training_stream(recipe, None, tmp_path))
+    second.train(training_sampler(recipe, None, tmp_path))
 
     states = [torch.load(run / "state.pt", weights_only=True) for run in runs.values()]
     assert states[0]["step"] == 4

@@ -1,1 +1,1 @@
-"""TotalSeg++ out of TotalSegmentator: the steps of `training.curate`."""
+"""Curation of TotalSeg++ from TotalSegmentator: the steps of `training.curate`."""

@@ -1,4 +1,4 @@
-"""How well two sources of tissues agree."""
+"""Agreement of two sources of tissues: Dice by case and tissue."""
 
 from __future__ import annotations
 

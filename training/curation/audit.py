@@ -1,4 +1,4 @@
-"""The audit log: who decided what on which case, and when. It is only ever added to."""
+"""The audit log: decisions on cases with person and time; append-only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from CTSAM3DLib.errors import CTSAM3DError
 
 Action = Literal["accepted", "edited", "rejected"]
 OPEN = "open"
-"""The status of a case on which nobody has decided."""
+"""Status of a case without a decision."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class ReviewState:
-    """What was last decided on a case, and how often it was edited."""
+    """The latest decision on a case, and its number of edits."""
 
     status: str = OPEN
     edits: int = 0
@@ -56,7 +56,7 @@ class AuditLog:
     path: Path
 
     def decisions(self) -> list[Decision]:
-        """All of them, the oldest first. Raises CTSAM3DError where a line is none."""
+        """All entries, the oldest first. Raises CTSAM3DError for a malformed line."""
         if not self.path.is_file():
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines()
@@ -66,13 +66,13 @@ class AuditLog:
             raise CTSAM3DError(f"{self.path} has a line that is no decision ({error}); restore the file.") from error
 
     def add(self, decision: Decision) -> None:
-        """Add a line, whole or not at all. Raises OutputError."""
+        """Append an entry atomically. Raises OutputError."""
         text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         with atomic_write(self.path) as temporary:
             temporary.write_text(f"{text}{json.dumps(asdict(decision))}\n", encoding="utf-8")
 
     def states(self) -> dict[str, ReviewState]:
-        """The state of every case that somebody has decided on."""
+        """The state of every case with a decision."""
         found: dict[str, ReviewState] = {}
         for decision in self.decisions():
             edits = found[decision.case].edits if decision.case in found else 0

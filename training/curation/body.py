@@ -1,4 +1,4 @@
-"""The body in a CT without the table: what the annotated ratio is measured in."""
+"""The body mask of a CT, without the table; the reference volume of the annotated ratio."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from CTSAM3DLib.imaging.resampling import AIR_HU
 
 SKIN_HU = -300
 TABLE_MM = 3.0
-"""Opening by this much cuts the body off a table, a blanket and tubes that touch it."""
+"""mm. Radius of the opening that separates the body from a table, a blanket and tubes."""
 LABELLED_SHARE = 0.05
 """A piece that holds labels in this share of its voxels is of the patient: an arm beside the trunk."""
 
@@ -47,5 +47,5 @@ def body_of(hu: np.ndarray, labels: np.ndarray, spacing: Sequence[float]) -> np.
 
 
 def in_body(hu: np.ndarray, body: np.ndarray) -> np.ndarray:
-    """Return the voxels that the ratio counts: the body without what the scanner left at -1024 HU or below."""
+    """Return the voxels of the annotated ratio: the body without voxels at -1024 HU or below."""
     return body & (hu > AIR_HU)

@@ -1,4 +1,4 @@
-"""One case from its data set into the curated folder."""
+"""Curate one case of a data set into the curated folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.data.datasets.records import CaseRecord
 from training.data.real_volumes import content_hash
 
 CURATION = "1"
-"""Raise whenever a case would come out differently, so that what was curated before is done again."""
+"""Version of the curation; raise it with every change of its output, so that cases are curated again."""
 
 
 def curate_case(
@@ -127,7 +127,7 @@ def _is_as_curated(segmentation: Path, labels: Volume) -> bool:
 
 
 def _key(record: CaseRecord, folder: CuratedFolder, provider: TissueProvider) -> str:
-    """The hash of all that the curated case depends on."""
+    """The hash of everything that the curated case depends on."""
     read = dataclasses.replace(record, tissue_file=provider.file_for(record.case))
     with blaming(record.ct):
         content = content_hash(read, folder.root / "cases")

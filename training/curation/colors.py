@@ -1,4 +1,4 @@
-"""The colours of labels, in pictures and in Slicer alike."""
+"""The colours of labels, the same in pictures and in Slicer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels that a person corrected, back from 3D Slicer or any other tool."""
+"""Read labels that a person corrected in 3D Slicer or another tool."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _by_name(path: Path, grid: Geometry) -> np.ndarray:
 
 
 def _on(grid: Geometry, labels: np.ndarray, own: Geometry, path: Path) -> np.ndarray:
-    """Slicer saves the part of the grid that is not empty; that part is put where it belongs."""
+    """Place a label map that Slicer cropped to its non-empty part on the full grid."""
     if own.is_close(grid):
         return labels
     first = grid.to_ijk([own.origin])[0]

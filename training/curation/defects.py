@@ -1,4 +1,4 @@
-"""What is wrong with a case, and with which of its files."""
+"""Defects of cases: the reason, and the file at fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curated folder: where everything lies, which cases are done, and what was kept out.
+"""The curated folder: its paths, the curated cases, and the quarantine.
 
 ct/CASE.nii.gz, label/CASE.nii.gz     the data set, as dataset.json lists it; edits beside, label/CASE-edit-1.nii.gz
 cases/CASE.json                       written last: the case is done, and its figures
@@ -73,12 +73,12 @@ class KeptOut:
 
 @dataclass(frozen=True)
 class CuratedFolder:
-    """Paths, and the records that are read from and written to them. All files are there whole or not at all."""
+    """Paths of the folder, and reading and writing of its records; all files are written atomically."""
 
     root: Path
 
     def prepare(self) -> None:
-        """Make the folders, and drop what a killed run left unfinished. Raises OutputError."""
+        """Create the folders, and remove unfinished files of a killed run. Raises OutputError."""
         try:
             for name in ("ct", "label", "cases", "review"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -109,32 +109,32 @@ class CuratedFolder:
         return self.root / "review" / case / f"{case}.seg.nrrd"
 
     def figures(self, case: str, edit: int = 0) -> Path:
-        """The figures of the labels; of a case as curated, they say that it is done."""
+        """The figures of the labels; their file marks the case as done."""
         if edit:
             return self.root / "review" / case / f"figures{_suffix(edit)}.json"
         return self.root / "cases" / f"{case}.json"
 
     @property
     def queue(self) -> Path:
-        """The cases to look at."""
+        """The queue of cases for review."""
         return self.root / "queue.csv"
 
     @property
     def audit(self) -> Path:
-        """What people decided."""
+        """The log of decisions."""
         return self.root / "audit.jsonl"
 
     @property
     def quarantine(self) -> Path:
-        """The cases that were kept out."""
+        """The list of cases in quarantine."""
         return self.root / "quarantine.csv"
 
     def relative(self, path: Path) -> str:
-        """A path as the folder's own files name it."""
+        """A path relative to the folder, as its files state it."""
         return path.relative_to(self.root).as_posix()
 
     def done(self, case: str, edit: int = 0) -> CuratedCase | None:
-        """The figures of a case; None where it is not done. Raises CTSAM3DError where the file is no such record."""
+        """The record of a case; None where it is not done. Raises CTSAM3DError for a malformed file."""
         path = self.figures(case, edit)
         if not path.is_file():
             return None
@@ -163,7 +163,7 @@ class CuratedFolder:
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV, none where it is not there."""
+    """The rows of a CSV; none if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -171,7 +171,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV, whole or not at all. Raises OutputError."""
+    """Write a CSV atomically. Raises OutputError."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -179,7 +179,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all. Raises OutputError."""
+    """Write a JSON file atomically. Raises OutputError."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""Add tissues to the labels that there are, clean their borders up, and say where they are in doubt."""
+"""Merge tissues into existing labels, clean their borders, and mark doubtful voxels."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from CTSAM3DLib.imaging.geometry import filled_box
 from training.curation.regions import distance_to, without_dust
 
 FAT_HU, MUSCLE_HU = (-190, -30), (-29, 150)
-"""What fat and muscle can have in a CT, both ends included."""
+"""HU ranges of fat and muscle in a CT, both ends included."""
 MUSCLE, VISCERAL_FAT, SUBCUTANEOUS_FAT = 105, 106, 107
 """The values of the curated tissues in TotalSeg++."""
 PLAUSIBLE_HU = {SUBCUTANEOUS_FAT: FAT_HU, VISCERAL_FAT: FAT_HU, MUSCLE: MUSCLE_HU}
 VALUE_OF_TYPE = {1: SUBCUTANEOUS_FAT, 2: VISCERAL_FAT, 3: MUSCLE}
 """TotalSegmentator's tissue type to its value in TotalSeg++."""
 MIN_ML = 0.05
-"""Smaller islands of a tissue are dropped: 15 voxels of 1.5 mm."""
+"""mL. Smaller islands of a tissue are removed; 15 voxels of 1.5 mm."""
 GAP_MM = 3.0
 """Unlabelled voxels no further than this from a tissue and from an own label are a gap between the two."""
 

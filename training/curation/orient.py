@@ -1,4 +1,4 @@
-"""Turn a volume to RAI in the sense of ITK: its axes run to the left, to the back and to the head.
+"""Reorient a volume to RAI in ITK's sense: axes towards the left, the back and the head.
 
 ITK's RAI names where an axis starts, so the direction matrix is the identity; nibabel calls the same LPS. Most tools'
 "RAS" is another orientation.
@@ -15,7 +15,7 @@ from CTSAM3DLib.imaging.volume import Volume
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 STRAIGHT = 1e-3
-"""Direction cosines this close to 0 and 1 are a header's rounding; the voxels are then moved, never interpolated."""
+"""Tolerance of direction cosines against 0 and 1; within it voxels are permuted, never interpolated."""
 
 
 def to_rai(volume: Volume, labels: bool = False) -> Volume:

@@ -22,7 +22,7 @@ OPACITY = 0.55
 WIDTH_INCHES, DPI = 11.0, 110
 WRITING = "#d8d8d8"
 LETTERS = (("R", "L"), ("R", "L"), ("A", "P"))
-"""What lies left and right of the planes at right angles to z, y and x."""
+"""Letters left and right of the planes perpendicular to z, y and x."""
 
 
 class _Shown(NamedTuple):
@@ -72,7 +72,7 @@ def draw_overlay(
 
 
 def _plane(array: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """A plane as radiologists see it: axial with the patient's right on the left, the others with the head above."""
+    """A plane in radiological orientation: axial with the patient's right on the left, the others with the head up."""
     plane = np.take(array, index, axis)
     return plane if axis == 0 else plane[::-1]
 

@@ -1,4 +1,4 @@
-"""Distances and pieces of masks, in mm and mL."""
+"""Distances (mm) and connected components (mL) of masks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def distance_to(mask: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
 
 
 def without_dust(mask: np.ndarray, millilitres: float, spacing: Sequence[float]) -> np.ndarray:
-    """Return the mask without pieces that are smaller than this, or a single voxel."""
+    """Return the mask without components smaller than this, and without single voxels."""
     fewest = max(2, round(millilitres * 1000 / float(np.prod(spacing))))
     return cc3d.dust(mask, threshold=fewest, connectivity=6).astype(bool)

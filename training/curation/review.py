@@ -1,4 +1,4 @@
-"""The review by people: what waits for them, what they decide, and corrections that come back.
+"""The review by people: the queue, decisions, and corrected labels.
 
 Nothing is overwritten: an edit lies beside the labels as curated, and its line in the audit log is what makes it valid.
 """

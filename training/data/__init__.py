@@ -1,1 +1,1 @@
-"""What the networks learn from: volumes made ready once, and patients made up."""
+"""Training data: data sets, preprocessing, samplers, atlases and supervoxels."""

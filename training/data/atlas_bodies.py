@@ -1,4 +1,4 @@
-"""What an atlas borrows from another or from its other side: spine and ribs for a body of organs, a second arm."""
+"""Complete atlases by parts of others: a skeleton for a body of organs, a mirrored second arm."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter1d, label, map_coordinates, maximum_fil
 from training.data.label_canvas import LabelCanvas, Mask
 
 FIELD_OF_VIEW_MM = 250.0
-"""Half of it; forearms and hands hang outside."""
+"""mm. Half the field of view; forearms and hands lie outside."""
 UNDER_SKIN_MM = 14.0
-"""How deep the spinous processes of a lent spine lie."""
+"""Depth of the spinous processes below the skin."""
 ARM_BONE_SHARE = 0.28
 """Radius of the bone of an arm, as a share of that of the arm."""
 
@@ -86,7 +86,7 @@ def add_left_arm(canvas: LabelCanvas) -> None:
 
 
 def _deeper(canvas: LabelCanvas, skeleton: LabelCanvas, body: Mask) -> float:
-    """By what the thorax of the skeleton must grow from front to back to lie under the skin of both."""
+    """Factor by which the skeleton's thorax must grow from front to back to lie under the skin."""
     lent = float(np.ptp(_extent(skeleton.mask("ribs_and_sternum"), 1)))
     heart = canvas.mask("heart*")
     middle = round(float(np.mean(_extent(heart, 2))))
@@ -104,7 +104,7 @@ def _moved(mask: Mask, *where: NDArray[np.float32]) -> Mask:
 
 
 def _back(canvas: LabelCanvas, mask: Mask, middle: float) -> NDArray[np.float64]:
-    """The voxel along y of the back of a mask near its middle, for each slice, smooth along z."""
+    """The y voxel of the back of a mask near its middle for each slice, smoothed along z."""
     near = slice(round(middle - 20 / canvas.spacing), round(middle + 20 / canvas.spacing))
     there = np.asarray(np.any(mask[:, :, near], axis=2))
     backmost = there.shape[1] - 1 - there[:, ::-1].argmax(axis=1).astype(np.float64)
@@ -116,7 +116,7 @@ def _back(canvas: LabelCanvas, mask: Mask, middle: float) -> NDArray[np.float64]
 
 
 def _draw_arm_bones(canvas: LabelCanvas, body: Mask, middle: float) -> None:
-    """Draw a bone along each arm: where a slice of the body has parts beside the trunk, in the middle of those."""
+    """Draw a bone along each arm, in the middle of the parts beside the trunk in each slice."""
     bones = np.zeros_like(body)
     hips = _extent(canvas.mask("hip_*"), 0)[0]
     y, x = np.ogrid[: body.shape[1], : body.shape[2]]

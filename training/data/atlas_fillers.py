@@ -1,7 +1,7 @@
-"""How each atlas becomes a whole patient: what lies between its structures, around them, and under the skin.
+"""Complete each atlas to a whole patient: tissue between its structures, around them, and under the skin.
 
-Names that begin with "filler_" are guesses that look like a patient and teach nothing; `training.learning.painting`
-says what each looks like. Lengths are mm; arrays are (z, y, x), z up, y to the back, x to the patient's left.
+Labels that begin with "filler_" are plausible guesses and not trained on; `training.learning.painting` defines their
+appearance. Lengths are mm; arrays are (z, y, x), z up, y to the back, x to the patient's left.
 """
 
 from __future__ import annotations
@@ -147,10 +147,10 @@ def complete_whole_body(canvas: LabelCanvas) -> None:
 
 
 def finish(canvas: LabelCanvas, body: Mask, hull: Mask, fat: float = 0, inside: str = "filler_soft_tissue") -> None:
-    """Skin, fat under it, and `inside` for all else of the body.
+    """Label skin, the fat below it, and the rest of the body as `inside`.
 
-    Fat lies outside of the hull of bones, organs and named muscles; where `fat` is given, only less deep than that
-    around the bones of limbs, neck and pelvis, on which muscles lie.
+    Fat lies outside of the hull of bones, organs and named muscles; around the bones of limbs, neck and pelvis, which
+    muscles cover, fat is at most `fat` mm deep if `fat` is given.
     """
     body = body | (canvas.labels > 0)
     depth = canvas.depth(body)
@@ -163,7 +163,7 @@ def finish(canvas: LabelCanvas, body: Mask, hull: Mask, fat: float = 0, inside: 
 
 
 def give_spinal_canal(canvas: LabelCanvas) -> None:
-    """What vertebrae enclose in axial slices, and what lies between two such places, one above the other."""
+    """Label the region that vertebrae enclose in axial slices, and the region between two such slices."""
     spine = canvas.mask("vertebrae_*", "*IntervertebralDisc", "filler_vertebra")
     ring = binary_dilation(spine, np.ones((3, 3, 3), bool))
     enclosed = np.zeros_like(spine)
@@ -180,7 +180,7 @@ def _pad_sideways(canvas: LabelCanvas, millimetres: float, left_and_right: bool 
 
 
 def _between(canvas: LabelCanvas, mask: Mask, gap: float) -> Mask:
-    """What lies between parts of the mask that are not farther than `gap` from each other."""
+    """Voxels between parts of the mask that are at most `gap` mm apart."""
     padded = np.pad(mask, 8)
     wide = canvas.distance_to(padded) <= gap / 2
     return (canvas.distance_to(~wide) > gap / 2)[8:-8, 8:-8, 8:-8]
@@ -213,7 +213,7 @@ def _trunk_hull(canvas: LabelCanvas, ribs: Mask, girdle: Mask, spine: Mask) -> M
 
 
 def canvas_distance(canvas: LabelCanvas, area: Mask) -> np.ndarray:
-    """mm to the rim of an area of a slice, negative inside."""
+    """Signed distance in mm to the border of an area of a slice, negative inside."""
     return canvas.distance_to(area) - canvas.distance_to(~area)
 
 

@@ -1,4 +1,4 @@
-"""The outline of a body around bones: how thick muscle and fat lie around each."""
+"""The outline of a body around bones, from the thickness of soft tissue around each bone."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ FLESH: dict[str, tuple[float, float, float, float]] = {
     "scapula_*": (26, 24, 24, 8),
     "*": (8, 8, 8, 0),
 }
-"""Bone to mm of flesh at its lower end, in its middle and at its upper end, and to what is more behind its middle."""
+"""mm of soft tissue around a bone: at its lower end, in its middle, at its upper end, and in addition behind its
+middle."""
 ROUNDING_MM = 7.0
 AROUND_TRUNK_MM = 24.0
 
 
 def body_around(canvas: LabelCanvas, hull: Mask) -> Mask:
-    """Everything under the skin: the hull, and flesh around each bone."""
+    """The body, bool (z, y, x): the hull and the soft tissue around each bone."""
     bones = canvas.labels > 0
     thickness = np.zeros(bones.shape, np.float32)
     behind = np.zeros(bones.shape, np.float32)

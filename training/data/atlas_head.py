@@ -1,4 +1,4 @@
-"""What a head lacks in an atlas of bones: brain, sinuses, airway."""
+"""Complete the head of an atlas of bones: brain, sinuses, airway."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from scipy.ndimage import binary_closing, binary_dilation, binary_fill_holes, ga
 from training.data.label_canvas import LabelCanvas, Mask
 
 FORAMEN_MM = 20.0
-"""Half of the widest opening of the skull."""
+"""mm. Half the width of the widest opening of the skull."""
 SKULL_MM = 6.0
 AIRWAY_MM = 8.0
 
 
 def give_brain(canvas: LabelCanvas) -> None:
-    """Fill what a hollow skull encloses but for its openings."""
+    """Label the inside of a hollow skull as brain."""
     skull = canvas.mask("skull")
     voxels = round(FORAMEN_MM / canvas.spacing) + 2
     # Where the volume ends above, so does the skull: a lid closes it.
@@ -35,7 +35,7 @@ def give_brain(canvas: LabelCanvas) -> None:
 
 
 def split_filled_skull(canvas: LabelCanvas, name: str = "skull") -> None:
-    """Leave of a filled skull the shell; the round inside is brain, what is left is the face."""
+    """Split a filled skull into its shell, the brain (the round inside), and the face (the rest)."""
     skull = canvas.mask(name)
     deep = canvas.depth(skull) > SKULL_MM
     core = canvas.depth(deep) > 24

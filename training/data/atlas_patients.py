@@ -1,8 +1,8 @@
-"""Label maps of anatomy without a CT, made into patients whose CT can be painted: adult, whole, and without holes.
+"""Atlases: label maps without a CT, completed to whole adult patients whose CT can be synthesised.
 
-`atlas_cases` reads FOLDER/NAME/{label.nii.gz,names.json}. What an atlas does not label is filled: by its own name where
-it is certain what lies there (the brain in a closed skull, fat under the skin), else by a name that begins with
-"filler_", which the vocabulary does not know, so that it teaches nothing.
+`atlas_cases` reads FOLDER/NAME/{label.nii.gz,names.json}. Unlabelled regions are filled: by the name of the structure
+where it is certain (the brain in a closed skull, fat under the skin), else by a name that begins with "filler_", which
+is not in the label set and therefore not trained on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from training.data.prepared import ATLAS_PREFIX, PreparedCase
 from training.data.real_volumes import isotropic_grid, resampled_labels
 
 SCALES = {"spl-abdominal": 1.5}
-"""Atlas to the factor by which it becomes an adult: its kidney is 61 mm long and its pelvis 188 mm wide."""
+"""Factor that scales an atlas to adult size: this one's kidney is 61 mm long and its pelvis 188 mm wide."""
 REGIONS = {
     "spl-abdominal": "abdomen",
     "spl-head-neck": "head-neck",
@@ -36,12 +36,12 @@ MARGIN = 4
 
 
 def atlas_of(case: PreparedCase) -> str:
-    """The atlas that a case was made from, for `training.vocabulary.atlas_table`."""
+    """The name of the atlas that a case was made from."""
     return case.name.removeprefix(ATLAS_PREFIX)
 
 
 def atlas_cases(folder: Path, spacing: float) -> Iterator[PreparedCase]:
-    """One case for each atlas of the folder, on an isotropic grid along L, P and S; raises VolumeError."""
+    """One case for each atlas of the folder, on an isotropic grid (mm) along L, P and S. Raises VolumeError."""
     paths = sorted(path.parent for path in Path(folder).glob("*/label.nii.gz"))
     if not paths:
         raise VolumeError(f"{folder} holds no NAME/label.nii.gz; give the folder that holds the atlases.")
@@ -58,7 +58,7 @@ def atlas_cases(folder: Path, spacing: float) -> Iterator[PreparedCase]:
 
 
 def _read(path: Path, spacing: float) -> tuple[LabelCanvas, str]:
-    """The atlas at adult size on the grid, and its licence."""
+    """The atlas in adult size, resampled to the grid, and its licence."""
     volume = Volume.read(path / "label.nii.gz")
     try:
         content = json.loads((path / "names.json").read_text(encoding="utf-8"))
@@ -89,7 +89,7 @@ def _complete(atlas: str, canvas: LabelCanvas, skeleton: LabelCanvas | None) -> 
 
 
 def _complete_body(canvas: LabelCanvas, skeleton: LabelCanvas | None) -> None:
-    """A body with skin and organs, to which the skeleton of another atlas lends the bones that it lacks."""
+    """Complete a body with skin and organs by the bones of another atlas."""
     if skeleton is None:
         raise VolumeError("The atlases of whole bodies lack a spine; put myosim-skeleton beside them, which lends it.")
     give_skeleton(canvas, skeleton)
@@ -97,9 +97,9 @@ def _complete_body(canvas: LabelCanvas, skeleton: LabelCanvas | None) -> None:
 
 
 def _fill_hollow(canvas: LabelCanvas) -> None:
-    """Bones without marrow, and tubes and chambers without content, become solid: the inside is part of each.
+    """Fill hollow bones and organs: their inside gets the same label.
 
-    What an atlas calls body is all that has no other name, so the inside of its organs as well.
+    The label "body" stands for everything without another name, also inside hollow organs, and is overwritten.
     """
     tubes = ("colon", "small_bowel", "duodenum", "urinary_bladder", "prostate", "uterus", "trachea", "main_bronchus")
     body = canvas.value("body") if "body" in canvas.names.values() else 0

@@ -1,4 +1,4 @@
-"""What fills thorax and abdomen between the structures of an atlas: lungs, mediastinum, bowel, muscles of the back."""
+"""Fill thorax and abdomen between the structures of an atlas: lungs, mediastinum, bowel."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter
 from training.data.label_canvas import LabelCanvas, Mask
 
 DOME_MM, DOME_RADIUS_MM = 70.0, 105.0
-"""How much lower the diaphragm is at the wall than in the middle of its dome, and how far that is."""
+"""mm. Height of a dome of the diaphragm above its edge, and its radius."""
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """The inside of the trunk: bool (z, y, x), and the voxel along x of its middle."""
+    """The cavity of the trunk, bool (z, y, x), and the x voxel of its middle."""
 
     cavity: Mask
     middle: float
 
     @classmethod
     def of(cls, canvas: LabelCanvas, hull: Mask, shell: Mask, spine: Mask, wall: float) -> Trunk:
-        """What lies deeper in the hull than the wall, and before ribs, pelvis (the shell) and spine."""
+        """The cavity: deeper in the hull than `wall` mm, and in front of ribs, pelvis (the shell) and spine."""
         middle = float(np.mean(np.nonzero(spine)[2]))
         size = shell.shape[1]
         backmost = (size - 1 - shell[:, ::-1].argmax(axis=1)).astype(np.float32)
@@ -43,7 +43,7 @@ class Trunk:
         return cls(cavity, middle)
 
     def floor_over(self, canvas: LabelCanvas, organs: Mask) -> NDArray[np.float32]:
-        """The height (voxel along z) above which no organ of the abdomen lies, for each y and x."""
+        """For each (y, x) the z voxel above which no abdominal organ lies."""
         top = (len(organs) - 1 - organs[::-1].argmax(axis=0)).astype(np.float32)
         return canvas.across(top, np.asarray(organs.any(axis=0)), 9) + 3 / canvas.spacing
 

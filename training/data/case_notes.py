@@ -1,4 +1,4 @@
-"""What is known of the labels of single cases: who made them, how good they are, what is left out (case_notes.yaml)."""
+"""Notes on the labels of single cases: origin, quality and completeness (case_notes.yaml)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ FAIR_WEIGHT, UNSURE_WEIGHT = 0.5, 0.25
 
 @dataclass(frozen=True)
 class CaseNotes:
-    """What is known of the labels of a case; as it is by default, next to nothing.
+    """Notes on the labels of a case; the defaults claim nothing.
 
     Labels are named as in `training.anatomy.canonical`, or by patterns in which `*` stands for any characters.
 
     Attributes:
         made_by: "hand" or "model".
-        complete: every kind that the case labels is labelled wherever it is in view, except for
-        incomplete: kinds or wholes of which some in view is unlabelled; what is the name of both is the kind.
-        fair: labels that are less good.
-        unsure: labels to leave out where only good ones are wanted.
-        means: label to the name that says better what it is, without the side.
-        holds: label to kinds or wholes that its voxels can be as well.
-        one_sided: only one side of the body is in view, and the labels do not say which.
+        complete: whether every class with a label is labelled wherever it is in view, except
+        incomplete: classes or groups of classes with unlabelled parts in view; a name of both is the class.
+        fair: labels of lower quality.
+        unsure: labels of doubtful quality.
+        means: label to a more precise name, without the side.
+        holds: label to classes or groups that its voxels can have as well.
+        one_sided: whether only one side of the body is in view, without the labels naming the side.
 
     """
 
@@ -44,11 +44,11 @@ class CaseNotes:
     one_sided: bool = False
 
     def meaning(self, label: str) -> str:
-        """The name that says what the label is in this case."""
+        """The precise name of a label in this case."""
         return next((name for pattern, name in self.means.items() if matches(label, [pattern])), label)
 
     def also(self, label: str) -> list[str]:
-        """The kinds or wholes that voxels of the label can be beside what it means."""
+        """Classes or groups that voxels of the label can have besides its meaning."""
         return [name for pattern, names in self.holds.items() if matches(label, [pattern]) for name in names]
 
     def is_sure(self, label: str) -> bool:
@@ -56,29 +56,29 @@ class CaseNotes:
         return not matches(label, self.unsure)
 
     def weight(self, label: str) -> float:
-        """How much a voxel of the label counts."""
+        """Weight of a voxel of the label in the losses."""
         if not self.is_sure(label):
             return UNSURE_WEIGHT
         return FAIR_WEIGHT if matches(label, self.fair) else self.weight_unlabelled
 
     @property
     def weight_unlabelled(self) -> float:
-        """How much a voxel without a label counts: it is what the maker of the labels took for nothing of theirs."""
+        """Weight of an unlabelled voxel in the losses."""
         return FAIR_WEIGHT if self.made_by == "model" else 1.0
 
 
 def matches(label: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns is that of the label."""
+    """Whether a pattern matches the label."""
     return any(fnmatchcase(canonical(label), pattern) for pattern in patterns)
 
 
 def case_notes(case: str) -> CaseNotes:
-    """The notes of a case; of one that has none, that its labels were made by hand and nothing is complete."""
+    """The notes of a case; by default its labels are made by hand and not complete."""
     return _notes("cases", case)
 
 
 def atlas_notes(atlas: str) -> CaseNotes:
-    """The notes of an atlas, a label map without a CT; of one that has none, as of a case that has none."""
+    """The notes of an atlas; the defaults are those of a case."""
     return _notes("atlases", atlas)
 
 

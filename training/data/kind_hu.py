@@ -1,7 +1,7 @@
-"""What HU each kind of structure has in real CTs: what atlases are painted by.
+"""The HU of each class of structure (*kind*) in real CTs, for synthesising the CT of atlases.
 
-Measured in all CTs whose labels say of a voxel which one kind it is; kinds that no CT labels so get the HU of tissue
-like theirs. Needs NumPy and SciPy.
+Measured on voxels whose labels stand for exactly one class; classes without such a label take the HU of similar tissue.
+Needs NumPy and SciPy.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from training.data.prepared import PreparedCase
 from training.vocabulary import KINDS, group_of_kind, label_table
 
 MIN_VOXELS = 60
-"""Of a kind in a patient; fewer say nothing about either."""
+"""Voxels of a class that a patient must have to be measured."""
 MIN_SHRUNK = 200
-"""Voxels that must be left for a structure to be measured without its rim, which its neighbours lighten or darken."""
+"""Voxels that must remain for a structure to be measured without its rim, where partial volume changes HU."""
 BETWEEN = 12.0
-"""HU by which the means of patients differ, where a kind was measured in fewer than `MIN_PATIENTS`."""
+"""HU. Standard deviation between patients of classes measured in fewer than `MIN_PATIENTS`."""
 MIN_PATIENTS = 3
 
 
 class KindHu(NamedTuple):
-    """HU of a kind: median, deviation within a patient, and deviation of the medians of patients.
+    """HU of a class: median, standard deviation within a patient, and between the medians of patients.
 
-    A median and the half-width of the middle 68 % are not moved by gas in bowel, nor by calcium in vessels.
+    Deviations are the half-width of the central 68 %, robust like the median against gas in bowel and calcium.
     """
 
     mean: float
@@ -72,7 +72,7 @@ ASSUMED = {
     "optic_nerve": KindHu(20.0, 20.0, 10.0),
     "": KindHu(45.0, 15.0, BETWEEN),
 }
-"""By kind, else by group, else "": where no CT tells. Values of radiology teaching, for CTs without contrast."""
+"""HU of classes (else of groups, else "") that no CT labels: textbook values for CTs without contrast."""
 _LIKE = {
     "internal_iliac_artery": "iliac_artery",
     "internal_iliac_vein": "iliac_vena",
@@ -89,11 +89,11 @@ _LIKE = {
     "phalanx_hand": "metacarpal",
     "phalanx_foot": "metatarsal",
 }
-"""Kind to the measured one whose HU it has where it was not measured itself."""
+"""Class to the class whose HU it takes where it was not measured itself."""
 
 
 def kind_hu(cases: Iterable[PreparedCase]) -> dict[str, KindHu]:
-    """Kind to its HU, for all kinds of the vocabulary, from the CTs among these cases."""
+    """The HU of all classes of the label set, from the CTs among these cases."""
     seen: dict[str, dict[str, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
     for case in cases:
         if case.source == "ct" and case.hu is not None:
@@ -105,7 +105,7 @@ def kind_hu(cases: Iterable[PreparedCase]) -> dict[str, KindHu]:
 
 
 def _measured(case: PreparedCase) -> Iterable[tuple[str, NDArray[np.int16]]]:
-    """HU of each kind of which a case has voxels that can be nothing else, all labels of the kind together."""
+    """HU of each class with unambiguous voxels in a case, all labels of the class together."""
     if case.hu is None:
         return
     table = label_table(case.names, case_notes(case.name))
@@ -114,7 +114,7 @@ def _measured(case: PreparedCase) -> Iterable[tuple[str, NDArray[np.int16]]]:
     for value in case.names:
         allowed = np.flatnonzero(table.allowed[value])
         if len(allowed) == 1 and value <= len(boxes) and boxes[value - 1] is not None:
-            # A voxel more on each side: else the rim at the sides of the box would count as inside.
+            # One voxel more on each side, or the rim at the sides of the box would not be eroded.
             box = tuple(slice(max(along.start - 1, 0), along.stop + 1) for along in boxes[value - 1])
             mask = case.labels[box] == value
             inner = binary_erosion(mask, border_value=1)
@@ -146,4 +146,4 @@ def _or_like(kind: str, found: dict[str, KindHu]) -> KindHu:
 
 
 _UNIFORM = frozenset({"Muscles", "Cardiovascular vessels", "Limb bones", "Other bones", "Ribs", "Glands"})
-"""Groups whose kinds are alike in a CT, so that one that was measured stands for one that was not."""
+"""Groups whose classes look alike in a CT, so that measured classes stand for the others."""

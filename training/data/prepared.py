@@ -1,7 +1,7 @@
-"""A data set made ready for training, in one small file that NumPy alone opens.
+"""A preprocessed data set in one compressed file that NumPy alone can open.
 
 `python -m training.prepare DATA FILE` writes it (`training/prepare.py`). Every case lies on the model's grid, along L,
-P and S; HU are clipped to the window of the model and rounded to a few HU. Arrays are (z, y, x).
+P and S; HU are clipped to the model's window and quantised. Arrays are (z, y, x).
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from CTSAM3DLib.errors import VolumeError
 
 FORMAT = "ctsam3d-prepared-1"
 ATLAS_PREFIX = "atlas-"
-"""The name of an atlas's case, before that of the atlas."""
+"""Prefix of the names of cases made from atlases."""
 STEP_HU = 4
-"""What HU are rounded to by default; the noise of a CT is several times as large."""
+"""HU. Default quantisation step; the noise of a CT is several times as large."""
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """One patient: a CT with label maps, or a label map of anatomy without a CT.
+    """One case: a CT with label maps, or an atlas, a label map without a CT.
 
     Attributes:
-        name, patient, region: as the data set says; cases of one patient share `patient`.
-        source: "ct", "phantom" (a synthetic CT) or "atlas" (label maps alone, whose CT is painted for each sample).
-        names: value in `labels` to the structure's name.
-        licence: of CT and labels.
-        hu: int16, multiples of `Prepared.step_hu`; None for an atlas.
-        labels: uint8 of the same shape, 0 where nothing is labelled.
-        pieces: uint16, supervoxels that a click could mean; None where there are none.
+        name, patient, region: as in the data set; cases of one patient share `patient`.
+        source: "ct", "phantom" (a synthetic CT) or "atlas" (label maps alone; HU are synthesised for each sample).
+        names: label value to the structure's name.
+        licence: licence of CT and labels.
+        hu: int16 (z, y, x), multiples of `Prepared.step_hu`; None for an atlas.
+        labels: uint8 of the same shape, 0 for unlabelled voxels.
+        pieces: uint16 supervoxels of the same shape, used as pseudo-labels; None where there are none.
 
     """
 
@@ -58,12 +58,12 @@ class Prepared:
     """All cases of a data set on one grid.
 
     Attributes:
-        spacing: of the isotropic grid, mm.
-        window: HU that the model tells apart; values beyond are clipped to it.
+        spacing: voxel size of the isotropic grid, mm.
+        window: HU window of the model; values are clipped to it.
         cases: in the order of the data set.
-        kind_hu: kind to its HU in the labelled CTs, for painting atlases: mean, standard deviation within a
-            patient, and that between patients (`training/data/kind_hu.py`).
-        step_hu: what HU are multiples of.
+        kind_hu: HU of each class in the labelled CTs, for synthesising the CT of atlases: mean, standard deviation
+            within a patient, and between patients (`training/data/kind_hu.py`).
+        step_hu: quantisation step, HU.
 
     """
 
@@ -74,18 +74,18 @@ class Prepared:
     step_hu: int = STEP_HU
 
     def without(self, patients: Iterable[str]) -> Prepared:
-        """The same without these patients. Raises VolumeError for one that is not there: he would be trained on."""
+        """The data set without these patients. Raises VolumeError for an unknown name, which may be misspelt."""
         excluded = set(patients)
         if unknown := sorted(excluded - {case.patient for case in self.cases}):
             raise VolumeError(f"The prepared data have no patient {', '.join(unknown)}; correct the names.")
         return dataclasses.replace(self, cases=tuple(case for case in self.cases if case.patient not in excluded))
 
     def without_any_of(self, patients: Iterable[str]) -> Prepared:
-        """The same without those of these patients who are there: the file may have been prepared without them."""
+        """The data set without these patients, of whom some may be absent already."""
         return self.without({case.patient for case in self.cases} & set(patients))
 
     def write(self, path: Path) -> None:
-        """Write the file whole or not at all. Raises OutputError."""
+        """Write the file atomically. Raises OutputError."""
         fields = ("name", "patient", "region", "source", "names", "licence")
         content = {
             "format": FORMAT,
@@ -106,7 +106,7 @@ class Prepared:
 
     @classmethod
     def read(cls, path: Path) -> Prepared:
-        """Read the file; raises VolumeError where it is missing or of another kind."""
+        """Read a file written by `write`; raises VolumeError where it is missing or of another kind."""
         try:
             with np.load(path) as arrays:
                 content = json.loads(arrays["content"].tobytes())
@@ -122,13 +122,13 @@ class Prepared:
 
 
 def quantised(hu: NDArray[np.int16], window: tuple[float, float], step_hu: int = STEP_HU) -> NDArray[np.int16]:
-    """HU clipped to the window and rounded to multiples of a few HU."""
+    """HU clipped to the window and rounded to multiples of `step_hu`."""
     clipped = np.clip(hu, *window).astype(np.float32)
     return (np.rint(clipped / step_hu) * step_hu).astype(np.int16)
 
 
 def _packed(steps: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Differences along x, their low bytes apart from their high ones: (2, z, y, x), which compresses best."""
+    """Differences along x, low bytes and high bytes apart, (2, z, y, x), which compresses best."""
     change = np.diff(steps, axis=2, prepend=np.int16(0)).view(np.uint16)
     return np.stack((change & 255, change >> 8)).astype(np.uint8)
 

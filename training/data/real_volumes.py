@@ -1,4 +1,4 @@
-"""Real CTs and their label maps on the grid of the network, prepared once and then read from a cache."""
+"""Real CTs and their label maps, resampled to the network's grid once and then read from a cache on disk."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from training.data.supervoxels import pseudo_labels
 
 BRIGHTEST = 3071
 MARGIN_MM = 15.0
-"""Around the body."""
+"""Margin around the body."""
 BORDER = 8
-"""Voxels around a label that its smoothing reaches."""
+"""Voxels. Margin around a label for its smoothing."""
 PREPARATION = "4"
-"""Raise whenever a prepared case would come out differently, so that no stale cache is used."""
+"""Version of the preprocessing; raise it with every change of its output, so that stale caches are not used."""
 
 
 @dataclass(frozen=True)
 class Foreground:
-    """Where the labels of a map lie: for each, its voxel count and a bounded sample of its voxels to draw from."""
+    """The foreground of a label map: for each label its number of voxels and a bounded sample of their indices."""
 
     labels: np.ndarray
     counts: np.ndarray
@@ -73,11 +73,11 @@ class RealVolume:
     """One CT on an isotropic LPS grid, cropped to the body; its arrays are memory-mapped.
 
     Attributes:
-        case: its name in the data set.
+        case: the name of the case in the data set.
         ct: int16 HU, (z, y, x), within [-1024, 3071].
         labels: label maps of the same shape: "labels" and "tissue" where the data have them (uint8 or uint16), and the
             pseudo-labels of `training.data.supervoxels` (uint16).
-        foreground: for each label map, where its labels lie; of "labels" and "tissue", the named ones only.
+        foreground: the foreground of each label map; of "labels" and "tissue" only named labels.
 
     """
 
@@ -95,15 +95,15 @@ def prepare(
     jobs: int = 1,
     progress: bool = False,
 ) -> list[RealVolume]:
-    """Return the volumes of the records, made ready in `cache_folder` where they are not yet.
+    """Return the preprocessed volumes of the records, from `cache_folder` where possible.
 
     Args:
         records: the cases of `training.data.datasets.read_dataset`, or some of them.
-        cache_folder: has one folder a case, named by its contents and how it was prepared; made where it is not there.
-        spacing: of the isotropic grid, in mm.
-        pseudo: also find pseudo-labels.
-        jobs: how many processes prepare.
-        progress: show a bar on stderr.
+        cache_folder: created if absent; holds one folder for each case, named by the hash of contents and settings.
+        spacing: voxel size of the isotropic grid, mm.
+        pseudo: whether to compute pseudo-labels.
+        jobs: number of processes.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
         VolumeError: files that cannot be read or do not fit each other; the other cases are prepared before.
@@ -122,7 +122,7 @@ def prepare(
 
 
 def content_hash(record: CaseRecord, cache_folder: Path) -> str:
-    """Return `record.content_hash()`, remembered in the cache by path, size and time of change of its files.
+    """Return `record.content_hash()`, cached by path, size and modification time of its files.
 
     Raises VolumeError where a file cannot be read, OutputError where the cache cannot be written.
     """
@@ -131,20 +131,20 @@ def content_hash(record: CaseRecord, cache_folder: Path) -> str:
     except OSError as error:
         raise VolumeError(f"{error.filename} cannot be read ({error.strerror}); restore the file.") from error
     key = repr([(part, path, stat.st_size, stat.st_mtime_ns) for part, path, stat in stamps])
-    remembered = cache_folder / "hashes" / hashlib.sha256(key.encode()).hexdigest()
-    if not remembered.exists():
-        _make_folder(remembered.parent)
+    cached = cache_folder / "hashes" / hashlib.sha256(key.encode()).hexdigest()
+    if not cached.exists():
+        _make_folder(cached.parent)
         content = record.content_hash()
-        with atomic_write(remembered) as unfinished:
+        with atomic_write(cached) as unfinished:
             unfinished.write_text(content)
-    return remembered.read_text()
+    return cached.read_text()
 
 
 def _each(step: partial, records: Sequence[CaseRecord], jobs: int) -> Iterator[Path | VolumeError]:
     if jobs <= 1:
         yield from map(step, records)
         return
-    # Each process one thread: cases are more than processors, and the threads of ITK would only be in the way.
+    # One thread for each process: there are more cases than cores, and ITK's threads would only compete.
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), sitk.ProcessObject.SetGlobalDefaultNumberOfThreads, (1,)
     ) as pool:
@@ -159,7 +159,7 @@ def _prepared_or_reason(record: CaseRecord, cache_folder: Path, spacing: float, 
 
 
 def _prepared(record: CaseRecord, cache_folder: Path, spacing: float, pseudo: bool) -> Path:
-    """Return the folder of the prepared case; it appears only when it is complete, whoever else prepares it too."""
+    """Return the folder of the preprocessed case, written atomically, also if several processes write it."""
     key = repr((PREPARATION, spacing, pseudo, content_hash(record, cache_folder)))
     folder = cache_folder / f"{record.case}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
     if folder.exists():
@@ -223,9 +223,9 @@ def _read_ct(path: Path) -> Volume:
 
 
 def isotropic_grid(geometry: Geometry, spacing: float) -> Geometry:
-    """Return the grid along L, P, S of `spacing` mm that spans the voxels of a volume from rim to rim.
+    """Return the grid along L, P, S of `spacing` mm that spans a volume between the outer faces of its voxels.
 
-    From centre to centre, voxels of 3 mm would put every second sample of 1.5 mm on the border between two labels.
+    Between outer voxel centres, every second sample of 1.5 mm in voxels of 3 mm would lie on the border of two labels.
     """
     corners = geometry.corners(margin=0.5)
     x, y, z = np.maximum(np.floor(np.ptp(corners, axis=0) / spacing + 1e-3).astype(int), 1)
@@ -233,7 +233,7 @@ def isotropic_grid(geometry: Geometry, spacing: float) -> Geometry:
 
 
 def resampled_labels(label_map: Volume, grid: Geometry) -> np.ndarray:
-    """Interpolate each label as if it were a CT and take the strongest, which keeps boundaries smooth either way."""
+    """Resample a label map: interpolate each label's mask linearly and take the largest, which keeps borders smooth."""
     labels = np.zeros(grid.shape, label_map.array.dtype)
     strongest = np.zeros(grid.shape, np.float32)
     background = np.ones(grid.shape, np.float32)
@@ -258,7 +258,7 @@ def resampled_labels(label_map: Volume, grid: Geometry) -> np.ndarray:
 
 
 def _softened(share: sitk.Image, spacing: float) -> sitk.Image:
-    """A structure blurred by what voxels of `spacing` mm average along the axes that are much finer."""
+    """A mask blurred along axes that are much finer than `spacing` mm, as larger voxels average it."""
     variances = [(0.4 * spacing / own) ** 2 if own < 0.7 * spacing else 0.0 for own in share.GetSpacing()]
     if not any(variances):
         return share
@@ -266,7 +266,7 @@ def _softened(share: sitk.Image, spacing: float) -> sitk.Image:
 
 
 def _body(ct: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    """Return the box of the largest piece above -300 HU and a margin around it, in voxels."""
+    """Return the box of the largest component above -300 HU, with a margin in voxels."""
     box = filled_box(cc3d.largest_k(ct[::2, ::2, ::2] > -300, k=1) > 0)
     if box[0].start == box[0].stop:
         return slice(0, ct.shape[0]), slice(0, ct.shape[1]), slice(0, ct.shape[2])

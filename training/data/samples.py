@@ -1,4 +1,4 @@
-"""The stream of training samples: pairs of overlapping patches with one structure, as in the paper's supplement."""
+"""Training samples: pairs of overlapping patches with one structure, as in the paper's supplement."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from training.data.real_volumes import BRIGHTEST, Foreground, RealVolume
 from training.phantoms.phantoms import anatomy_like, torso
 
 MIN_VOXELS = 30
-RECOLOURED_SHARE = 0.4
-"""Share of labelled samples whose structures are made lighter or darker, as contrast phases do."""
+CONTRAST_SHARE = 0.4
+"""Share of labelled samples in which the HU of structures change, as by contrast phases."""
 UPRIGHT_SHARE = 0.8
-"""Share of samples in which the patient is seen as scanned: what is above and in front tells structures apart."""
+"""Share of samples in the patient's orientation, which helps to tell structures apart."""
 PIECES = ("supervoxels_merged", "intensity")
-"""Pseudo-labels to learn from; the finest supervoxels teach a network to answer a ball around every click."""
+"""Pseudo-labels for training; from the finest supervoxels a network learns to predict a ball around every click."""
 
 TORSO_SHARE = 0.5
 """Share of synthetic scenes that are whole torsos, whose organs have the sizes of real ones."""
@@ -30,21 +30,21 @@ Offset = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Cropping:
-    """How patches are laid around the voxel that a pair shares."""
+    """How the patches of a pair are placed around the voxel that both hold."""
 
     deviation: int = 20
-    """How far, in voxels on each axis, a patch's centre strays from it: below half a patch, so that both hold it."""
+    """Centre jitter: largest distance in voxels on each axis of a patch's centre from the voxel; below half a patch."""
     varied: bool = True
-    """Whether patches are turned and scaled and their CT changed, or cropped and no more, as in the paper."""
+    """Whether patches are augmented (rotation, scale, appearance), or only cropped, as in the paper."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Two overlapping patches of one CT and what belongs to one structure in them.
+    """Two overlapping patches U and V of one CT, and the ground truth of one structure in them.
 
     Attributes:
         image_u, image_v: int16 HU, (64, 64, 64) in z, y, x.
-        truth_u, truth_v: bool, the same shape; never empty.
+        truth_u, truth_v: bool, the same shape; truth_u is never empty.
         offset: (dz, dy, dx), first voxel of V minus first voxel of U.
         source: "real-labels", "supervoxels" or "phantom".
 
@@ -59,10 +59,10 @@ class Sample:
 
 
 class RealSamples:
-    """Samples of real CTs.
+    """The sampler of real CTs.
 
-    Organ labels are drawn evenly over (volume, label) pairs, weighted so that the few cases with many structures get
-    about as many draws as the many cases with few; pseudo-labels by the square root of their size.
+    Organ labels are sampled over (volume, label) pairs, weighted so that the few cases with many structures come about
+    as often as the many cases with few; pseudo-labels by the square root of their size.
     """
 
     def __init__(self, volumes: Sequence[RealVolume], cropping: Cropping = Cropping()) -> None:
@@ -98,7 +98,7 @@ class RealSamples:
         while True:
             number, name, row = structures[np.searchsorted(cumulative, rng.random(), side="right")]
             volume = self._volumes[number]
-            recolour = name == "labels" and self._cropping.varied and rng.random() < RECOLOURED_SHARE
+            recolour = name == "labels" and self._cropping.varied and rng.random() < CONTRAST_SHARE
             foreground = volume.foreground[name]
             sample = _pair(volume.ct, volume.labels[name], foreground, row, source, rng, self._cropping, recolour)
             if sample is not None:
@@ -106,9 +106,9 @@ class RealSamples:
 
 
 class PhantomSamples:
-    """Samples of synthetic scenes; the pool that a step draws from moves on by one scene every few steps.
+    """The sampler of synthetic scenes, from a pool that replaces one scene every few steps.
 
-    A scene is known by its number, so a resumed run meets the same ones; the pool fills as it is drawn from.
+    Scenes are reproducible by number, so a resumed run samples the same scenes; the pool is filled on demand.
     """
 
     def __init__(
@@ -155,9 +155,9 @@ def mixed(
     phantom: PhantomSamples,
     shares: Mapping[str, float],
 ) -> Sample:
-    """Return a sample of a step whose source is drawn by `shares`: source to weight, of any sum.
+    """Return a sample whose source is drawn by the sampling weights `shares`, of any sum.
 
-    Raises ValueError if real volumes are asked for and there are none.
+    Raises ValueError if real volumes are drawn and there are none.
     """
     weights = np.array(list(shares.values()), float)
     source = list(shares)[rng.choice(len(weights), p=weights / weights.sum())]
@@ -170,15 +170,18 @@ def mixed(
 
 @dataclass(frozen=True)
 class Pose:
-    """How a patch is laid into a CT: turned, mirrored and scaled about the voxel that both patches of a pair share."""
+    """Spatial augmentation: rotation, mirroring and scaling about the voxel that both patches of a pair hold."""
 
     anchor: np.ndarray
     matrix: np.ndarray
-    """(3, 3), from voxels of the patches to voxels of the CT, z, y, x."""
+    """(3, 3), from voxels of the patches to voxels of the CT, in z, y, x."""
 
     @classmethod
     def random(cls, anchor: np.ndarray, rng: np.random.Generator, upright_share: float = UPRIGHT_SHARE) -> Pose:
-        """Mirrored from left to right with 1/2, turned by some 12°, scaled by some 15 %; a few in any orientation."""
+        """Draw a pose: mirrored left to right in half of the draws, rotated by about 12°, scaled by about 15 %.
+
+        A share of the draws has any orientation.
+        """
         if rng.random() < upright_share:
             matrix = np.diag([1.0, 1.0, rng.choice([-1.0, 1.0])])
         else:
@@ -206,16 +209,16 @@ _CUBE = np.indices((2, 2, 2)).reshape(3, -1).T
 
 
 def augment(sample: Sample, rng: np.random.Generator) -> Sample:
-    """Return the sample with another scanner's look; U and V alike."""
+    """Return the sample with an appearance augmentation, the same for U and V."""
     look = scanner_look(rng)
     return replace(sample, image_u=look(sample.image_u), image_v=look(sample.image_v))
 
 
 def scanner_look(rng: np.random.Generator) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function that gives a patch of int16 HU another scanner's look.
+    """Draw an appearance augmentation: a function of a patch of int16 HU.
 
-    HU scaled by 0.9 to 1.1 and shifted by up to 20 HU; white noise of up to 25 HU on half of the samples, a light blur
-    on one in seven, slices merged by two or three along one axis on one in ten.
+    HU are scaled by 0.9 to 1.1 and shifted by up to 20 HU; half of the draws add white noise of up to 25 HU, one in
+    seven blurs lightly, and one in ten averages two or three slices along one axis.
     """
     gain, shift = rng.uniform(0.9, 1.1), rng.uniform(-20, 20)
     noise = rng.uniform(0, 25) if rng.random() < 0.5 else 0.0
@@ -249,7 +252,7 @@ def _pair(
 ) -> Sample | None:
     """Return a pair of patches around a random voxel of one label, or None when U shows too little of it.
 
-    With `recolour` every labelled structure is made up to some 40 HU lighter or darker, as contrast phases do.
+    With `recolour` the HU of every labelled structure change by up to about 40, as by contrast phases.
     """
     anchor = np.array(np.unravel_index(foreground.draw(row, rng), ct.shape))
     start_u, start_v = rng.integers(-cropping.deviation, cropping.deviation + 1, size=(2, 3)) - PATCH // 2

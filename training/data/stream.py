@@ -1,6 +1,6 @@
-"""The samples of a recipe: real labels, supervoxels and phantoms in its shares, held-out patients left out.
+"""The sampler of a recipe: real labels, supervoxels and phantoms by sampling weights, without held-out patients.
 
-`python -m training.data.stream --config RECIPE --data FOLDER --cache FOLDER` prepares its volumes ahead of training.
+`python -m training.data.stream --config RECIPE --data FOLDER --cache FOLDER` preprocesses the volumes before training.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from training.data.real_volumes import RealVolume, content_hash, prepare
 from training.data.samples import Cropping, PhantomSamples, RealSamples, Sample, augment, mixed
 
 TRAINED_SPLITS = ("train", "val")
-"""Of a data set that has splits; the paper's 1139 cases are TotalSegmentator's training and validation cases."""
+"""Splits that are trained on; the paper's 1139 cases are TotalSegmentator's training and validation cases."""
 
 
 def training_records(recipe: Recipe, data: Path) -> list[CaseRecord]:
-    """The cases that the recipe trains on, with the labels that it learns.
+    """The cases of the recipe, restricted to its labels.
 
-    Raises VolumeError as `read_dataset` does, and RecipeError for a held-out case that the data lack while they have
-    others: a misspelt patient would be trained on.
+    Raises VolumeError as `read_dataset` does, and RecipeError where the data have only some of the held-out cases,
+    since a misspelt case would be trained on.
     """
     records = read_dataset(data)
     absent = sorted(set(recipe.held_out) - {record.case for record in records})
@@ -52,27 +52,27 @@ def training_records(recipe: Recipe, data: Path) -> list[CaseRecord]:
 
 
 def training_volumes(recipe: Recipe, data: Path, cache: Path, jobs: int = 1) -> list[RealVolume]:
-    """The volumes that the recipe trains on, prepared in `cache` on first use. Raises as `prepare` does."""
+    """The volumes of the recipe, preprocessed in `cache` on first use. Raises as `prepare` does."""
     pseudo = recipe.shares.get("supervoxels", 0) > 0
     return prepare(training_records(recipe, data), cache, recipe.spacing, pseudo, jobs, progress=True)
 
 
-def training_stream(
+def training_sampler(
     recipe: Recipe, data: Path | None, cache: Path, jobs: int = 1
 ) -> Callable[[np.random.Generator, int], Sample]:
-    """A function that draws a pair of patches for a step; volumes are prepared in `cache` on first use.
+    """The recipe's sampler, which draws a pair of patches for a step; volumes are preprocessed in `cache` on first use.
 
-    Without `data` there are phantoms only, whatever the shares.
+    Without `data` the sampler draws phantoms only.
     """
     cropping = Cropping(recipe.deviation, recipe.varied)
     real = None if data is None else RealSamples(training_volumes(recipe, data, cache, jobs), cropping)
     shares = {"phantom": 1.0} if data is None else recipe.shares
-    return Stream(real, PhantomSamples(recipe.spacing, cropping), shares, recipe.varied)
+    return Sampler(real, PhantomSamples(recipe.spacing, cropping), shares, recipe.varied)
 
 
 @dataclass
-class Stream:
-    """Draws the samples of a recipe; it can be handed to other processes."""
+class Sampler:
+    """Draws the samples of a recipe; can be pickled for other processes."""
 
     real: RealSamples | None
     phantoms: PhantomSamples
@@ -80,13 +80,13 @@ class Stream:
     varied: bool
 
     def __call__(self, rng: np.random.Generator, step: int) -> Sample:
-        """A pair of patches for one step of the training."""
+        """Draw a pair of patches for a training step."""
         sample = mixed(rng, step, self.real, self.phantoms, self.shares)
         return augment(sample, rng) if self.varied else sample
 
 
 def data_hash(records: list[CaseRecord], cache: Path) -> str:
-    """The sha256 of what was trained on: the contents of all files and the names of the labels, in hex."""
+    """SHA-256 of the training data, the contents of all files and the names of the labels; hexadecimal."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(repr((record.case, content_hash(record, cache), record.labels, record.tissues)).encode())

@@ -1,7 +1,7 @@
-"""Pseudo-labels for any CT: regions that a click could mean, found without annotation.
+"""Pseudo-labels for any CT without annotation: supervoxels and intensity regions.
 
-Learning from random regions of real images makes a click model general (ScribblePrompt, Wong et al., ECCV 2024; VISTA3D
-and nnInteractive do the same). Three maps, all on the CT's own grid, 0 where there is no region.
+Training on random regions of real images makes a click model general (ScribblePrompt, Wong et al., ECCV 2024; VISTA3D
+and nnInteractive do the same). There are three maps on the CT's own grid, 0 outside the regions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import SimpleITK as sitk
 SOFT_TISSUE = (-200, 300)
 FAT = (-150, -30)
 MIN_ML, MAX_ML = 10.0, 400.0
-"""Merged supervoxels have the size of organs."""
+"""Size range of merged supervoxels, that of organs."""
 
 
 def pseudo_labels(ct: np.ndarray, spacing: float) -> dict[str, np.ndarray]:
@@ -23,7 +23,7 @@ def pseudo_labels(ct: np.ndarray, spacing: float) -> dict[str, np.ndarray]:
 
     Args:
         ct: int16 HU, (z, y, x).
-        spacing: of the isotropic grid, in mm.
+        spacing: voxel size of the isotropic grid, mm.
 
     """
     body = body_mask(ct)

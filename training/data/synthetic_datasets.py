@@ -1,7 +1,7 @@
-"""Synthetic torsos in every layout that `training.data.datasets` reads, to try every command without patients.
+"""Synthetic data sets in every layout that `training.data.datasets` reads, to try all commands without patients.
 
 `python -m training.data.synthetic_datasets --output FOLDER --cases 3` writes a folder for each layout, each with
-patients of its own. Names of cases are such that published splits hold for them.
+patients of its own. The names of cases are those of published splits.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Phantoms = Mapping[str, TorsoPhantom]
 """Phantoms by the names of their cases."""
 SPLITS = ("train", "val", "test")
 MAX_CASES = 50
-"""In each layout; MSD Colon has 26 published test cases, which take turns with as many training cases."""
+"""Cases in each layout; MSD Colon has 26 published test cases, alternating with as many training cases."""
 PANCREAS, COLON = {1: "pancreas", 2: "cancer"}, {1: "colon cancer primaries"}
 
 
@@ -116,12 +116,12 @@ def write_btcv(folder: Path, phantoms: Phantoms) -> None:
 
 
 Labelling = Callable[[TorsoPhantom, int], TorsoPhantom]
-"""What a data set labels in a torso, by the patient's seed."""
+"""The labels of a data set in a torso, by the patient's seed."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: its folder, what its cases are called, what it labels, and how its files are written."""
+    """A layout: folder, names of cases, labels, and the writer of its files."""
 
     folder: str
     cases: Sequence[str]
@@ -168,7 +168,7 @@ LAYOUTS: dict[str, Layout] = {
     "nnunet": Layout("Dataset501_Torso", _numbered("torso_{:03d}"), _all_parts, write_nnunet),
     "monai": Layout("MONAI", _numbered("torso-{}"), _structures(anatomy.V2), write_datalist),
 }
-"""The layouts by the names that the command knows them by."""
+"""The layouts by their names on the command line."""
 _DESCRIBED = {"name": "synthetic torsos", "licence": "Apache-2.0"}
 
 

@@ -1,1 +1,1 @@
-"""Methods clicked by one protocol, scored, and compared."""
+"""Evaluation: methods clicked by one protocol, their scores, and comparisons."""

@@ -1,4 +1,4 @@
-"""Whether new weights are better than the bundled ones: the rule, asked of lines of results with their regions."""
+"""The rule by which new weights replace the bundled ones, applied to rows of results with regions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Verdict:
-    """The Dice of new and old weights at five clicks by region, and what speaks against the new ones.
+    """Dice of new and old weights at five clicks by region, and the reasons against the new weights.
 
     Attributes:
         new, old: region to mean Dice over the structures that both were measured at.
@@ -32,11 +32,11 @@ class Verdict:
 
     @property
     def adopted(self) -> bool:
-        """Whether nothing speaks against the new weights."""
+        """Whether there is no reason against the new weights."""
         return not self.reasons
 
     def sentence(self) -> str:
-        """What is done, and why."""
+        """The decision with its reasons, as text."""
         if not self.adopted:
             return f"Not adopted: {' '.join(self.reasons)}"
         return (
@@ -46,7 +46,7 @@ class Verdict:
 
 
 def judge(lines: pd.DataFrame, new: str, old: str, without: Collection[str] = ()) -> Verdict:
-    """Compare two runs by their lines, which have a `region`, at the structures that both were measured at.
+    """Compare two runs by their rows, which have a `region`, on structures measured in both runs.
 
     A region that was not measured speaks against the new weights unless it is among `without`.
     """

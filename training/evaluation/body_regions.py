@@ -1,4 +1,4 @@
-"""Results by region of the body, or by group of kinds: which case shows what, the means, and their tables.
+"""Results by region of the body or by group of classes: regions of cases, means, and tables.
 
 A results file does not name regions; the data set that was measured does, case by case.
 """
@@ -20,21 +20,21 @@ REGIONS: Mapping[str, tuple[str, ...]] = {
     "abdomen": ("abdomen", "torso"),
     "limbs": ("limbs",),
 }
-"""Region of a comparison to the regions that a data set says."""
+"""Region of a comparison to regions of a data set."""
 MEAN_OF_REGIONS = "mean of regions"
 BY = ("region", "group")
 NSD_AT = (3, 5)
-"""Counts of clicks whose NSD, at 2 mm, stands in the tables."""
+"""Numbers of clicks for which tables show NSD at 2 mm."""
 _KEYS = ["structures", "patients"]
 
 
 def region_of(record: CaseRecord) -> str:
-    """The region of a case by which it is compared: a torso counts as an abdomen; as the data set says elsewhere."""
+    """The region under which a case is compared: a torso counts as an abdomen, any other region as in the data set."""
     return next((region for region, held in REGIONS.items() if record.region in held), record.region)
 
 
 def located(lines: pd.DataFrame, records: Iterable[CaseRecord]) -> pd.DataFrame:
-    """Lines of results with their `region`, "" where none is known, their `patient`, and the `group` of their kind."""
+    """Rows of results with `region` ("" if unknown), `patient`, and the `group` of their class."""
     found = {record.case: record for record in records}
     regions = {case: region_of(record) for case, record in found.items()}
     patients = {case: record.patient or case for case, record in found.items()}
@@ -66,7 +66,7 @@ def means(lines: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def with_mean_of_regions(table: pd.DataFrame) -> pd.DataFrame:
-    """The same `means` by region with the mean of the regions of `REGIONS`, each weighing alike, for each run."""
+    """The `means` by region, with the unweighted mean over `REGIONS` for each run."""
     compared = table[table["region"].isin(list(REGIONS))]
     sums = compared.groupby("run", sort=False)[_KEYS].sum()
     scores = compared.drop(columns=["region", *_KEYS]).groupby("run", sort=False).mean()
@@ -75,7 +75,7 @@ def with_mean_of_regions(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_table(table: pd.DataFrame) -> Table:
-    """The means for a terminal, with heads so short that they fit 80 columns: n structures of pat. patients."""
+    """The means as a table of at most 80 columns for a terminal: n structures of pat. patients."""
     drawn = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for column in table.columns:
         head = {"structures": "n", "patients": "pat."}.get(str(column), str(column).replace(" @", "@"))
@@ -87,7 +87,7 @@ def as_table(table: pd.DataFrame) -> Table:
 
 
 def as_markdown(table: pd.DataFrame) -> list[str]:
-    """The lines of the means as a Markdown table."""
+    """The means as a Markdown table."""
     heads = [str(column) for column in table.columns]
     return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *_rows(table))]
 

@@ -1,4 +1,4 @@
-"""How a method is clicked at a structure and scored: the paper's protocol, and where the paper is silent, this.
+"""The click protocol: how a method is clicked in a structure and scored, as in the paper, with its gaps filled.
 
 - **First click**: uniform over the voxels of the structure. It depends on the case, the label and the seed alone, so
   every method gets the same one.
@@ -31,7 +31,7 @@ from training.evaluation.results import NSD_COLUMNS, Row
 def click_through(
     opened: Clickable[Answer], truth: NDArray[np.bool_], counts: Sequence[int], rng: np.random.Generator
 ) -> Iterator[Row]:
-    """The figures at each of the rising `counts` of clicks, the first click drawn by `rng`."""
+    """Scores after each of the rising numbers of clicks `counts`; `rng` draws the first click."""
     answers = answers_to(opened, truth, counts[-1], rng)
     latest = next(answers)
     clicked = True
@@ -46,7 +46,7 @@ def click_through(
 def answers_to(
     opened: Clickable[Answer], truth: NDArray[np.bool_], clicks: int, rng: np.random.Generator
 ) -> Iterator[tuple[Answer, float, float]]:
-    """The method's answers to the clicks of its kind."""
+    """The method's results for the clicks of its kind."""
     if isinstance(opened, Prompted) and opened.prompting == "none":
         return answer_once(opened, truth)
     if isinstance(opened, Prompted) and opened.prompting == "slice":
@@ -69,5 +69,5 @@ def _figures(opened: Clickable[Answer], truth: NDArray[np.bool_], answer: Answer
 
 
 def click_rng(seed: int, case: str, label: str) -> np.random.Generator:
-    """What draws the first click at a structure, whatever the method."""
+    """The random generator of the first click in a structure, the same for all methods."""
     return np.random.default_rng([seed, zlib.crc32(f"{case}/{label}".encode())])

@@ -1,4 +1,4 @@
-"""What our networks cost a patch: `python -m training.evaluation.efficiency --output costs.csv`.
+"""The cost of our networks for each patch: `python -m training.evaluation.efficiency --output costs.csv`.
 
 These are the figures of supplementary Tables 1 and 4.
 
@@ -37,7 +37,7 @@ _PATCH = (64, 64, 64)
 
 
 def measure(name: str, device: str) -> list[dict[str, Any]]:
-    """The lines of one network; run in a fresh process, since memory is counted from before the network is built."""
+    """The rows of one network; call in a fresh process, since its memory is compared to that before."""
     on = torch.device(device)
     before = psutil.Process().memory_info().rss
     network = build(name).to(on).eval()
@@ -75,7 +75,7 @@ def _seconds(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) -> fl
 
 
 def multiply_adds(network: CTSAM3D, image: torch.Tensor, prompts: torch.Tensor) -> tuple[float, float]:
-    """Those of segmenting a patch with one click, and of the cross-patch network for one neighbour.
+    """Multiply-adds of segmenting a patch with one click, and of the cross-patch network for one neighbour.
 
     `image` is (1, 1, 64, 64, 64), `prompts` (1, 3, 64, 64, 64).
     """
@@ -95,17 +95,17 @@ def _convolution_operations(
 
 
 def parameters(module: torch.nn.Module) -> int:
-    """How many numbers are learnt."""
+    """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _highest_memory() -> int:
-    """Bytes this process held at most; the system counts in KiB, macOS in bytes."""
+    """Peak memory of this process in bytes; the system reports KiB, macOS bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def measure_all(output: Path, networks: Sequence[str] = tuple(NETWORKS), device: str = "cpu") -> None:
-    """Write the lines of these networks. Raises OutputError."""
+    """Write the rows of these networks. Raises OutputError."""
     spawn = multiprocessing.get_context("spawn")
     lines: list[dict[str, Any]] = []
     for name in networks:

@@ -1,4 +1,4 @@
-"""Pictures of what a model does badly.
+"""Pictures of the structures that a model segments worst.
 
 `python -m training.evaluation.failures DATASET --results CSV --weights FILE --output PNG`
 
@@ -59,7 +59,7 @@ def main(
 
 
 def _draw(segmenter: Segmenter, record: CaseRecord, label: str, first_ijk: str, page: Path) -> float:
-    """Draw truth and mask after the clicks that follow from the first one; returns the Dice."""
+    """Draw ground truth and mask after simulated clicks from the first one on; returns the Dice."""
     ct = Volume.read(record.ct)
     value = next(number for number, name in record.labels.items() if name == label)
     truth = record.label_map().array == value

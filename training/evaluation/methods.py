@@ -1,4 +1,4 @@
-"""What the evaluation asks of a method, our own model as one of them, and the methods by their names.
+"""The interface of methods under evaluation, our own model as a method, and the methods by name.
 
 A method opens a CT as `Segmenter.open` does; what it gives answers an ordered list of clicks as `Session.segment`
 does. `Session` and its `Result` therefore fit as they are.
@@ -40,7 +40,7 @@ class Answer(Protocol):
 
     @property
     def patches(self) -> Sized | None:
-        """What was looked at, for methods that work in patches."""
+        """The patches used, for methods that work in patches."""
 
     @property
     def quality(self) -> float | None:
@@ -48,7 +48,7 @@ class Answer(Protocol):
 
 
 class Method(Protocol):
-    """Something that segments a CT by clicks."""
+    """A method that segments a CT by clicks."""
 
     @property
     def name(self) -> str:
@@ -56,7 +56,7 @@ class Method(Protocol):
 
     @property
     def run(self) -> str:
-        """Its name with all that its masks depend on, such as the hash of weights."""
+        """Its name with everything that its masks depend on, such as the hash of weights."""
 
     def open(self, volume: Volume, /) -> Clickable[Answer]:
         """The CT, ready to be clicked. Raises VolumeError."""
@@ -91,7 +91,7 @@ class MethodChoice:
 
 
 def run_name(model: TrainedModel, reach: Reach = "structure") -> str:
-    """What results of a model are filed under: its name, the start of its file's hash, and an unusual reach."""
+    """The run under which results of a model are filed: name, start of the file's hash, and an unusual reach."""
     return f"{model.info.name}-{model.file_hash[:8]}" + (f"-{reach}" if reach != "structure" else "")
 
 

@@ -1,4 +1,4 @@
-"""How close a mask comes to the truth: Dice, and NSD at several tolerances out of one computation of distances.
+"""Metrics of a mask: Dice, and NSD (normalised surface Dice) at several tolerances from one distance computation.
 
 NSD is the normalised surface Dice of Nikolov et al. (2018) in DeepMind's definition, by their package
 `surface-distance`: surface elements weighted by their area, distances and tolerances in mm. MONAI's
@@ -24,7 +24,7 @@ def nsd(
     spacing: Sequence[float],
     tolerances: Sequence[float] = TOLERANCES_MM,
 ) -> list[float]:
-    """Share of both surfaces that lies within each tolerance (mm) of the other; masks (z, y, x), spacing z, y, x in mm.
+    """NSD: share of both surfaces within each tolerance (mm) of the other; masks (z, y, x), spacing z, y, x in mm.
 
     1 where both masks are empty, 0 where one is. Raises ValueError where the shapes differ.
     """

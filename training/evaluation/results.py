@@ -1,4 +1,4 @@
-"""The long CSV of the evaluation: its columns, how cases are added to it, its failures, its table, and its picture.
+"""The evaluation's CSV in long form: columns, appending cases, failures, summary table and plot.
 
 One line is one count of clicks at one structure of one case by one run. Columns whose sense is not plain:
 `run` is the method with all that its masks depend on (our models: name and start of the file's hash), `group` the
@@ -35,7 +35,7 @@ _TEXT = dict.fromkeys(("run", "method", "dataset", "split", "case", "label", "gr
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The lines of a results file, none where there is no file. Raises CTSAM3DError if it is another kind of file."""
+    """The rows of a results file; none if there is no file. Raises CTSAM3DError for another kind of file."""
     if not path.exists():
         return pd.DataFrame(columns=list(COLUMNS))
     try:
@@ -50,7 +50,7 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def append(path: Path, rows: Sequence[Row]) -> None:
-    """Add the lines of a case, all or none of them even if the process is killed. Raises OutputError."""
+    """Append the rows of a case, all or none even if the process is killed. Raises OutputError."""
     with atomic_write(path) as temporary:
         if path.exists():
             shutil.copyfile(path, temporary)
@@ -62,7 +62,7 @@ def append(path: Path, rows: Sequence[Row]) -> None:
 
 
 def take_over(path: Path, other: Path, dataset: str) -> int:
-    """Add to a results file the lines of another one at a data set that it lacks; returns how many.
+    """Append the missing rows of a data set from another results file; returns their number.
 
     Raises CTSAM3DError where there is no such file or it is of another kind, and OutputError.
     """
@@ -80,7 +80,7 @@ def take_over(path: Path, other: Path, dataset: str) -> int:
 
 
 class Failure(NamedTuple):
-    """A case that a method could not be measured at, and why."""
+    """A case on which a method could not be measured, with the reason."""
 
     dataset: str
     case: str
@@ -89,7 +89,7 @@ class Failure(NamedTuple):
 
 
 def failures_file(results: Path) -> Path:
-    """Where the failures of a results file are listed."""
+    """The path of the list of failures of a results file."""
     return results.with_name(f"{results.stem}-failures.csv")
 
 
@@ -105,7 +105,7 @@ def read_failures(results: Path) -> list[Failure]:
 def note_failures(
     results: Path, failures: Sequence[Failure], dataset: str, cases: Sequence[str], methods: Sequence[str]
 ) -> None:
-    """List these failures beside a results file in place of earlier ones of the same runs. Raises OutputError.
+    """Write failures beside a results file, in place of earlier failures of the same runs. Raises OutputError.
 
     There is no list where there is no failure.
     """
@@ -123,7 +123,7 @@ def note_failures(
 
 
 def summary(lines: pd.DataFrame) -> Table:
-    """Mean Dice and NSD at 2 mm of each run by count of clicks, and its median seconds for a click.
+    """Mean Dice and NSD at 2 mm of each run by number of clicks, and its median seconds for a click.
 
     "by label" is the paper's macro mean, over labels of their means over cases; "all" the mean over all structures.
     """
@@ -144,7 +144,7 @@ def summary(lines: pd.DataFrame) -> Table:
 
 
 def picture(lines: pd.DataFrame, path: Path) -> None:
-    """Draw mean Dice over structures against clicks, a bold line for each run and a thin one for each of its cases."""
+    """Plot mean Dice over structures against clicks, a bold line for each run and a thin line for each case."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     for number, (run, of_run) in enumerate(lines.groupby("run", sort=False)):

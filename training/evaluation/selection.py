@@ -1,4 +1,4 @@
-"""A few structures of a case in place of all: spread over groups and kinds, and always the same ones."""
+"""A reproducible subset of the structures of a case, spread over groups and classes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ UNKNOWN = "Other"
 
 
 def group_of_label(name: str) -> str:
-    """The group of `training.vocabulary` that a label belongs to; `SEVERAL` or `UNKNOWN` where it is not one group."""
+    """The group of a label in `training.vocabulary`; `SEVERAL` or `UNKNOWN` where there is not one group."""
     groups = {group_of_kind(kind) for kind in kinds_of(name)}
     return next(iter(groups)) if len(groups) == 1 else SEVERAL if groups else UNKNOWN
 
 
 def spread(case: str, names: Iterable[str], count: int) -> frozenset[str]:
-    """At most `count` of the structures of a case: one of each group in turn, then of another kind of each group.
+    """At most `count` structures of a case: one of each group in turn, then one of another class of each group.
 
     The choice depends on the case and the names alone, and a higher count only adds to it.
     """

@@ -1,4 +1,4 @@
-"""The exhibits of the paper: what each one asks of which data set, after how many clicks.
+"""The exhibits (tables and figures) of the paper: their data sets, structures and numbers of clicks.
 
 The paper does not say how many clicks Figure 3 and supplementary Figures 4 and 5 rest on; they are drawn at five here,
 as Table 1. It does not say those of Table 4 either; its row of the full model equals Table 2 at three.

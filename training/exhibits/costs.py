@@ -18,7 +18,7 @@ from training.learning.muon import optimisers
 
 RECIPE = "paper.yaml"
 TRAINING_VOLUMES, SAMPLES_PER_VOLUME = 1139, 8
-"""By which the paper's epochs are steps of the recipe."""
+"""Factor between the paper's epochs and steps of the recipe."""
 METRICS = {
     "params_millions": "params (M)",
     "gflops": "multiply-adds (G)",
@@ -42,7 +42,7 @@ def read_costs(path: Path | None) -> pd.DataFrame:
 
 
 def cells(exhibit: str, costs: pd.DataFrame) -> pd.DataFrame:
-    """What was measured and what was published, marked by `source`, in the columns of `training/published.csv`."""
+    """Measured and published costs, marked by `source`, in the columns of `training/published.csv`."""
     figures = pd.concat([costs, pd.read_csv(PUBLISHED_FILE)], ignore_index=True)
     return figures[figures["exhibit"] == exhibit]
 

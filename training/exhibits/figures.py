@@ -1,4 +1,4 @@
-"""The figures: which scores or cases each one shows, and how it is called."""
+"""The figures: their data and titles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.exhibits.pictured import load
 from training.exhibits.study import System
 
 FIGURE5, SUPPLEMENTARY_FIGURE3 = "figure5", "supplementary-figure3"
-"""The exhibits that need pictured cases."""
+"""Exhibits that show pictures of cases."""
 
 
 @dataclass(frozen=True)

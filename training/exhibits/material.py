@@ -1,4 +1,4 @@
-"""What exhibits are made of."""
+"""The inputs of exhibits: scores, study, costs and pictured cases."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Material:
         return [(folder, pictured) for folder, pictured in found if pictured is not None]
 
     def made_from(self, systems: Sequence[System], datasets: Sequence[str]) -> list[str]:
-        """A line for each data set that these systems were measured at, and for each system that says what it is."""
+        """The notes on each data set of these systems, and on each system with a description."""
         runs = [system.run for system in systems]
         measured = self.scores[self.scores["run"].isin(runs)]
         cases = measured.groupby("dataset")["case"].nunique()

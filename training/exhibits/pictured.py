@@ -1,4 +1,4 @@
-"""A case kept for pictures: its CT, the truth, and what systems made of it, as label maps of TotalSeg++ values.
+"""A case stored for pictures: its CT, the ground truth, and the masks of systems, with TotalSeg++ values.
 
 A folder holds `ct.nii.gz`, `truth.nii.gz`, `mask-1.nii.gz`, ... , all turned to RAI, and `case.json`, which is written
 last.
@@ -22,7 +22,7 @@ from CTSAM3DLib.imaging.volume import Volume
 
 @dataclass(frozen=True)
 class PicturedCase:
-    """Whose CT it is, after how many clicks at each structure, and by which systems, in the order of their masks.
+    """The case, the number of clicks in each structure, and the systems in the order of their masks.
 
     `runs` are those of the systems, as in the results.
     """

@@ -1,4 +1,4 @@
-"""Figure 5 and supplementary Figure 3: what systems made of a case, beside the truth."""
+"""Figure 5 and supplementary Figure 3: masks of systems beside the ground truth."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPACITY = 0.55
 WRONG = (1.0, 0.84, 0.0)
 """Gold, as the paper's arrows."""
 STEP_MM = 1.5
-"""Pixel of a rendering."""
+"""mm. Pixel of a rendering."""
 LIGHT = np.array([0.45, 0.8, -0.4])
 """Direction of the light in a rendering: up, towards the viewer, and to the patient's right."""
 _GOLDEN_RATIO = 0.618
@@ -105,7 +105,7 @@ def _colored(
 
 
 def _show(axes: Axes, shown: Shown, axis: int, picture: NDArray[np.float64]) -> None:
-    """As radiologists see it: the patient's right on the left, and the front or the head above."""
+    """Radiological orientation: the patient's right on the left, the front or the head up."""
     z, y, x = shown.spacing
     axes.imshow(picture if axis == 0 else picture[::-1], aspect=(y / x, z / x)[axis], interpolation="nearest")
     axes.set_axis_off()

@@ -1,4 +1,4 @@
-"""The questions that tables ask of scores, and the published figures, both answered in the same columns.
+"""Queries of tables over scores, and published figures, as cells with the same columns.
 
 An answer is a data frame of cells: `system`, `column` (what is measured: an organ, a data set, "mean"), `clicks`,
 `metric` (dsc or nsd), `value` and `sd` in percent, `cases`, and `source`, which is "measured" or the citation of a
@@ -38,7 +38,7 @@ class Query:
     compared: bool = False
 
     def rows(self, scores: pd.DataFrame, system: System) -> pd.DataFrame:
-        """The scores that the answer for a system rests on."""
+        """The scores that the result for a system is computed from."""
         return scores[
             (scores["run"] == system.run)
             & (scores["dataset"] == self.dataset)
@@ -84,7 +84,7 @@ def pair(one: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def measured(queries: Sequence[Query], scores: pd.DataFrame, systems: Sequence[System]) -> pd.DataFrame:
-    """The cells that answer the queries for each system."""
+    """The cells of the queries for each system."""
     answers = [cell for system in systems for query in queries for cell in query.answer(scores, system)]
     return pd.DataFrame(answers, columns=list(CELLS))
 

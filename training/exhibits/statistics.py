@@ -25,12 +25,12 @@ class Paired:
 
     cases: int
     difference: float
-    """Median over cases of the one less the other."""
+    """Median over cases of the paired differences."""
     low: float
     high: float
     """Ends of the 95 % interval of the difference."""
     p: float
-    """Of the two-sided Wilcoxon signed-rank test, not corrected."""
+    """p-value of the two-sided Wilcoxon signed-rank test, uncorrected."""
 
 
 def paired(differences: Sequence[float] | NDArray[np.float64]) -> Paired:
@@ -77,7 +77,7 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def in_short(p: float) -> str:
-    """A corrected p-value as a chart says it; "" where there is none."""
+    """A corrected p-value as a chart shows it; "" for none."""
     if np.isnan(p):
         return ""
     return "p<0.001" if p < 0.001 else f"p={p:.2g}"

@@ -1,4 +1,4 @@
-"""What a study measured: its data sets and systems, and the scores of its result files in their terms.
+"""A study: its data sets and systems, and the scores in its result files.
 
 A study is described by a YAML file; without one, every run in the results is a system under its own name:
 
@@ -117,7 +117,7 @@ class Study:
 
 
 def read_results(paths: Sequence[Path]) -> pd.DataFrame:
-    """The lines of several result files. Raises CTSAM3DError where one is missing or the same line is in two."""
+    """The rows of several result files. Raises CTSAM3DError for a missing file or a duplicate row."""
     if missing := [str(path) for path in paths if not path.exists()]:
         raise CTSAM3DError(f"There is no file {', '.join(missing)}; measure with training.evaluate first.")
     lines = pd.concat([results.read(path) for path in paths], ignore_index=True)

@@ -1,4 +1,4 @@
-"""How every chart and picture of the exhibits looks, and how one is saved."""
+"""The style of all charts and pictures, and how they are saved."""
 
 from __future__ import annotations
 

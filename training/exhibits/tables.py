@@ -1,4 +1,4 @@
-"""A table of the paper: which queries are its columns, and how its cells become Markdown and CSV.
+"""Tables of the paper: their queries, and rendering as Markdown and CSV.
 
 What was measured stands first; what the paper published stands below it under a heading of its own, in italics and
 with a dagger, so that the two are never read as one.

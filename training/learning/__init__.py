@@ -1,1 +1,1 @@
-"""How the networks learn, everything on the device: samples, clicks, losses, and the loop."""
+"""Training: the paper's Algorithm 1, and the bundled model's training loop with all work on the device."""

@@ -1,7 +1,7 @@
-"""Algorithm 1 of the paper: pairs of overlapping patches, clicked for several rounds.
+"""Algorithm 1 of the paper: several click rounds on pairs of overlapping patches.
 
-Arrays and tensors are (batch, channel, z, y, x). A batch holds pairs: its first half are the patches U, its second
-half the patches V in the same order.
+Arrays and tensors are (batch, channel, z, y, x). A batch holds pairs: the first half are the patches U, the second half
+the patches V in the same order.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from training.data.samples import Sample
 from training.learning.losses import dice_of, heat_map, segmentation_loss
 
 QUALITY_WEIGHT = 0.1
+"""Weight of the error of the quality estimate in the loss."""
 CPU = torch.device("cpu")
 CLICK_JITTER = 0.5
 
 
 @dataclass
 class Clicks:
-    """The clicks in one patch so far: voxel positions (x, y, z) and signs (1 positive, 0 negative)."""
+    """The clicks in one patch so far: voxels (x, y, z) and signs (1 positive, 0 negative)."""
 
     points_xyz: list[tuple[int, int, int]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -42,13 +43,13 @@ class Clicks:
         self.labels.append(int(positive))
 
     def maps(self) -> NDArray[np.float32]:
-        """(2, 64, 64, 64): positive and negative click maps."""
+        """The positive and negative click maps, (2, 64, 64, 64)."""
         return np.stack(click_maps(self.points_xyz, self.labels))
 
 
 @dataclass(frozen=True)
 class RoundResult:
-    """What one round of one batch gave: the loss to descend, the soft masks, and figures for the curve."""
+    """The result of one click round: the loss, the probabilities (b, 1, 64, 64, 64), and figures for the curve."""
 
     loss: Tensor
     probability: Tensor
@@ -57,7 +58,7 @@ class RoundResult:
 
 
 class Batch:
-    """Pairs of patches with their truth, ready to be clicked."""
+    """Pairs of patches with ground truth and their clicks so far."""
 
     def __init__(
         self, samples: list[Sample], recipe: Recipe, rng: np.random.Generator, device: torch.device = CPU
@@ -83,7 +84,7 @@ class Batch:
 
     @cached_property
     def heat_maps(self) -> Tensor:
-        """(2 * pairs, 1, 64, 64, 64): what the cross-patch network is to say of each patch, where it learns at all."""
+        """Target heat maps of the cross-patch network for each patch, (2 * pairs, 1, 64, 64, 64)."""
         return torch.from_numpy(np.stack([heat_map(truth) for truth in self.truth])[:, None]).to(self.device)
 
     def _click_first(self, index: int) -> None:
@@ -91,17 +92,17 @@ class Batch:
             self.clicks[index].add(first_click(self.truth[index], self.rng), positive=True)
 
     def _continue_from_overlap(self, index: int, sample: Sample) -> None:
-        """V starts from the mask of U where they overlap, with or without a proposed click."""
-        known = np.zeros_like(sample.truth_v)
-        into, out_of = overlap(sample.offset, known.shape[0])
-        known[into] = sample.truth_u[out_of]
-        if not known.any() or self.rng.random() < 0.5:
+        """V starts from the mask of U in their overlap, with or without a first click."""
+        previous = np.zeros_like(sample.truth_v)
+        into, out_of = overlap(sample.offset, previous.shape[0])
+        previous[into] = sample.truth_u[out_of]
+        if not previous.any() or self.rng.random() < 0.5:
             self._click_first(index)
         confidence = self.rng.uniform(0.7, 1.0)
-        self.previous[index, 0] = torch.from_numpy(known.astype(np.float32)) * confidence
+        self.previous[index, 0] = torch.from_numpy(previous.astype(np.float32)) * confidence
 
     def _start_from_wrong_mask(self, index: int) -> None:
-        """A mask to correct: too small, too large or beside the truth, clicked where it is wrong."""
+        """The previous mask is a wrong one, too small, too large or shifted, and the first click lies in its error."""
         truth = self.truth[index]
         wrong = np.roll(truth, self.rng.integers(-6, 7, size=3), axis=(0, 1, 2))
         steps = int(self.rng.integers(1, 4))
@@ -113,12 +114,12 @@ class Batch:
         self._click_error(index, wrong)
 
     def prompts(self) -> Tensor:
-        """(2 * pairs, 3, 64, 64, 64): previous mask, positive clicks, negative clicks."""
+        """The prompt maps [previous mask, positive clicks, negative clicks], (2 * pairs, 3, 64, 64, 64)."""
         maps = torch.from_numpy(np.stack([clicks.maps() for clicks in self.clicks])).to(self.device)
         return torch.cat([self.previous, maps], dim=1).contiguous(memory_format=torch.channels_last_3d)
 
-    def answer(self, probability: Tensor) -> None:
-        """Keep the soft masks as the previous ones and click where they are wrong."""
+    def update(self, probability: Tensor) -> None:
+        """Take the probabilities (2 * pairs, 1, 64, 64, 64) as previous masks, and click their errors."""
         self.previous = probability
         predicted = (self.previous[:, 0] > 0.5).cpu().numpy()
         for index, mask in enumerate(predicted):
@@ -131,16 +132,16 @@ class Batch:
 
 
 def overlap(offset: tuple[int, int, int], size: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where two patches of `size`³ share voxels: slices into V and into U, for V starting at U's start + offset."""
+    """The overlap of two patches of `size`³ voxels, V starting at U's start + offset: slices into V and into U."""
     into = tuple(slice(max(-o, 0), size - max(o, 0)) for o in offset)
     out_of = tuple(slice(max(o, 0), size - max(-o, 0)) for o in offset)
     return into, out_of
 
 
-def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
-    """Lines 3 to 6 of Algorithm 1: prompt, segment, and look across patches; nothing is changed.
+def click_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
+    """One click round, lines 3 to 6 of Algorithm 1: prompt, segment, and predict across patches.
 
-    The caller descends the loss (line 7), then has the batch click into the errors (`Batch.answer`) before the next.
+    The caller makes the optimiser step (line 7), then adds the next clicks (`Batch.update`).
     """
     levels = _levels(model, batch, recipe)
     with _autocast(batch.device, recipe.precision):
@@ -154,8 +155,8 @@ def play_round(model: CTSAM3D, batch: Batch, recipe: Recipe) -> RoundResult:
 
 
 def _levels(model: CTSAM3D, batch: Batch, recipe: Recipe) -> list[Tensor]:
-    """What the network sees in the CT; parts that keep their weights are asked in the first round only."""
-    # The encoder's last grid is 2³; see `precise` in the decoder.
+    """The encoder's levels; a frozen encoder and the embedding run in the first round only."""
+    # Encoded in float32 on a CPU: the last grid is 2³, where oneDNN's bfloat16 weight gradients can be wrong.
     with _autocast(batch.device, recipe.precision if batch.device.type != "cpu" else "float32"):
         if batch.levels is None or "encoder" not in recipe.frozen:
             vectors = batch.levels[1] if batch.levels and model.semantics is not None else None
@@ -168,7 +169,7 @@ def _autocast(device: torch.device, precision: str) -> torch.autocast:
 
 
 def _heat_map_error(model: CTSAM3D, batch: Batch, probability: Tensor) -> Tensor:
-    """How wrong the cross-patch network is in each patch about its partner."""
+    """Mean squared error of the heat maps that each patch predicts for its partner."""
     pairs = len(batch.image) // 2
     proposed = model.predict_prompts(batch.image, probability, batch.image.roll(pairs, dims=0))
     return F.mse_loss(proposed.float(), batch.heat_maps.roll(pairs, dims=0))

@@ -1,7 +1,7 @@
-"""Rounds of clicks on the device: what one patch is prompted with, again and again (paper, Algorithm 1).
+"""Click rounds on the device (paper, Algorithm 1): the prompts of a batch of patches from round to round.
 
-A patch begins with a click, a scribble, a box or a lasso, alone or on a mask to correct; after each answer the deepest
-error is clicked. Nothing of it leaves the device. Tensors are (batch, channel, 64, 64, 64).
+The first prompt of a patch is a click, a scribble, a box or a lasso, alone or with a mask to correct; after each
+prediction the deepest error is clicked. No value leaves the device. Tensors are (batch, channel, 64, 64, 64).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from training.learning.strokes import boxes, lassos, scribbles, unsure
 
 BEGINNINGS = ("click", "scribble", "box", "lasso")
 MAX_JITTER = 0.6
-"""Greatest share of the depth of an error by which a click may miss its deepest voxel."""
+"""Largest click jitter, as a share of the error's depth."""
 
 
 @dataclass(frozen=True)
 class Prompting:
-    """How patches are prompted; the shares of each mapping need not sum up to 1.
+    """Sampling weights of prompts; the weights of each mapping need not sum to 1.
 
     Attributes:
-        beginnings: shares of `BEGINNINGS`.
-        first_clicks: shares of `clicks.MANNERS`.
-        starting_masks: shares of `starting_masks.MANNERS`.
-        scribbled: share of patches whose errors are answered by scribbles.
+        beginnings: of the first prompts, `BEGINNINGS`.
+        first_clicks: of first clicks, `clicks.MANNERS`.
+        starting_masks: of masks to correct, `starting_masks.MANNERS`.
+        scribbled: share of patches whose errors are corrected by scribbles.
 
     """
 
@@ -43,17 +43,17 @@ class Prompting:
 
 
 class Prompted:
-    """A batch of patches that is prompted round after round."""
+    """A batch of patches with its prompts so far."""
 
     def __init__(self, truth: Tensor, hu: Tensor, spacing: float, how: Prompting, generator: torch.Generator) -> None:
-        """`truth` is bool, `hu` real, (b, 1, 64, 64, 64); `spacing` in mm."""
+        """Draw the first prompts. `truth` is bool, `hu` real, both (b, 1, 64, 64, 64); `spacing` in mm."""
         self.truth, self._spacing, self._how, self._generator = truth, spacing, how, generator
         batch, device = len(truth), truth.device
         beginning = draws.kinds(how.beginnings, BEGINNINGS, batch, generator, device)
         masks = starting_masks(truth, hu, how.starting_masks, generator)
         for name, interior in (("box", boxes(truth, generator)), ("lasso", lassos(truth, generator))):
             masks = torch.where(by_patch(beginning == BEGINNINGS.index(name)), unsure(interior), masks)
-        self.maps = PromptMaps.begun(masks)
+        self.maps = PromptMaps.starting_from(masks)
         self._scribbles = draws.uniform(batch, generator, device) < how.scribbled
 
         corrects = masks.flatten(1).amax(dim=1) > 0.5
@@ -65,8 +65,8 @@ class Prompted:
         self.maps.add(error._replace(there=error.there & clicked & corrects))
         self._scribble(masks > 0.5, error.sign, beginning == BEGINNINGS.index("scribble"))
 
-    def answered(self, probability: Tensor) -> None:
-        """Keep the soft masks (b, 1, 64, 64, 64) as the previous ones, and prompt where they are wrong."""
+    def update(self, probability: Tensor) -> None:
+        """Take the probabilities (b, 1, 64, 64, 64) as previous masks, and prompt in their errors."""
         self.maps.previous = probability
         mask = probability > 0.5
         click = next_clicks(self.truth, mask, self._jitter(), self._generator)
@@ -74,7 +74,7 @@ class Prompted:
         self._scribble(mask, click.sign, self._scribbles)
 
     def _scribble(self, mask: Tensor, sign: Tensor, which: Tensor) -> None:
-        """A scribble into the errors of these signs (b,), in those patches of the batch."""
+        """Draw scribbles into the errors of these signs (b,), in the patches `which` (b,)."""
         drawn = scribbles(error_region(self.truth, mask, sign), sign, self._generator, spacing=self._spacing)
         self.maps.add_scribbles(drawn._replace(there=drawn.there & which))
 

@@ -1,7 +1,7 @@
-"""Clicks simulated for a whole batch on the device: the rule of `CTSAM3DLib.clicks.simulation`, and as people click.
+"""Click simulation for a whole batch on the device.
 
-People do not draw uniformly from a structure: they aim at its middle, at its border, beside it, at its thin parts, and
-some click twice in one place. `first_clicks` mixes these manners by their shares.
+`next_clicks` follows the rule of `CTSAM3DLib.clicks.simulation`. `first_clicks` models how people click, by sampling
+weights: at the middle of a structure, at its border, beside it, at its thin parts, or twice in one place.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from training.learning.draws import Generator, by_patch
 from training.learning.morphology import highest_near
 
 MANNERS = ("uniform", "middle", "border", "off", "thin", "twice")
-"""How a structure is first clicked: anywhere in it, where it is deepest, at most `BORDER` voxels inside, off by
-`OFF` voxels, in a part half as thick as the thickest or less, or anywhere and then once more beside that."""
+"""Models of first clicks: anywhere in the structure, where it is deepest, at most `BORDER` voxels inside, off by `OFF`
+voxels, in a part at most half as thick as the thickest, or anywhere and then once more beside the first click."""
 BORDER = 2
 OFF = 1.0
-"""In voxels: 3 mm at the bundled model's spacing. Such a click may land just outside the structure."""
+"""Voxels (3 mm at the bundled model's spacing). Such a click may lie just outside the structure."""
 THIN = 0.5
 BESIDE = 2
-"""How far, in voxels on each axis, the second click of two in one place is from the first at most."""
+"""Voxels on each axis. Largest distance between two clicks in one place."""
 
 
 class Clicks(NamedTuple):
@@ -34,7 +34,7 @@ class Clicks(NamedTuple):
     Attributes:
         position: (b, 3) int64: voxels z, y, x.
         sign: (b,) bool: True is positive.
-        there: (b,) bool: False where a patch has no click; its position and sign then say nothing.
+        there: (b,) bool: False where a patch has no click; its position and sign are then meaningless.
 
     """
 
@@ -44,7 +44,7 @@ class Clicks(NamedTuple):
 
 
 def error_region(truth: Tensor, prediction: Tensor, sign: Tensor) -> Tensor:
-    """What was missed in patches whose `sign` is positive, what is in excess in the others.
+    """False negatives of patches whose `sign` is positive, false positives of the others.
 
     Args:
         truth, prediction: bool, (b, 1, z, y, x).
@@ -54,17 +54,17 @@ def error_region(truth: Tensor, prediction: Tensor, sign: Tensor) -> Tensor:
         bool, (b, 1, z, y, x).
 
     """
-    # Wrong is where both differ; of that, what is missed lies in the truth, and what is in excess does not.
+    # Errors are where both differ; false negatives lie in the truth, false positives do not.
     return (truth ^ prediction) & ~(truth ^ by_patch(sign))
 
 
 @torch.no_grad()
 def next_clicks(truth: Tensor, prediction: Tensor, jitter: float | Tensor = 0.0, generator: Generator = None) -> Clicks:
-    """Where a user who knows the truth would click next; the rule of `CTSAM3DLib.clicks.simulation.next_click`.
+    """The next click of a user who knows the truth, by the rule of `CTSAM3DLib.clicks.simulation.next_click`.
 
-    False negatives and false positives are measured apart by their distance to the nearest voxel that is not in their
-    set, the outside of the array included; the deeper set is clicked, false negatives at a draw. Patches whose
-    prediction is right everywhere get no click.
+    The depth of false negatives and of false positives is the distance to the nearest voxel outside the set, where
+    voxels beyond the array count as outside. The deeper set is clicked, false negatives in a tie. Patches without
+    errors get no click.
 
     Args:
         truth, prediction: bool, (b, 1, z, y, x); voxels are taken for cubes.
@@ -97,7 +97,7 @@ def next_clicks(truth: Tensor, prediction: Tensor, jitter: float | Tensor = 0.0,
 
 
 def _first_above(depth: Tensor, shape: torch.Size) -> Tensor:
-    """(b,) int16: the least whole square whose root is above a depth (b,); no depth is above half a patch."""
+    """(b,) int16: the smallest square number whose root exceeds a depth (b,); depths are at most half a patch."""
     halves = (max(shape[2:]) + 1) // 2
     roots = torch.arange(halves**2 + 1, device=depth.device).float().sqrt()
     return (roots <= depth[:, None]).sum(dim=1).to(torch.int16)
@@ -105,12 +105,12 @@ def _first_above(depth: Tensor, shape: torch.Size) -> Tensor:
 
 @torch.no_grad()
 def first_clicks(truth: Tensor, shares: Mapping[str, float], generator: Generator = None) -> tuple[Clicks, Clicks]:
-    """The first click of each patch, positive, and the second one of those patches that are clicked twice in one place.
+    """The first click of each patch, positive, and the second click of patches that are clicked twice in one place.
 
     Args:
         truth: bool, (b, 1, z, y, x). Patches without foreground get no click.
-        shares: of the `MANNERS`, by name; their sum need not be 1. The manner is drawn for each patch. Patches whose
-            structure has no thin part are clicked uniformly instead.
+        shares: sampling weights of the `MANNERS`, by name; they need not sum to 1. The manner is drawn for each patch.
+            Structures without a thin part are clicked uniformly instead.
         generator: draws the manner and the voxels.
 
     Raises:
@@ -134,10 +134,10 @@ def first_clicks(truth: Tensor, shares: Mapping[str, float], generator: Generato
 
 
 def _places(truth: Tensor) -> dict[str, Tensor]:
-    """The voxels that may be clicked, by manner, where a manner does not allow all of the structure."""
+    """The voxels that may be clicked, for manners that do not allow the whole structure."""
     squares = squared_depth(truth)
     deepest = by_patch(squares.flatten(1).amax(dim=1))
-    # In a thin part no voxel nearby is deeper, which tells it from the border of a thick one.
+    # In a thin part no voxel nearby is deeper, unlike at the border of a thick part.
     ridge = squares == highest_near(squares, 2)
     return {
         "middle": truth & (squares == deepest),
@@ -147,14 +147,14 @@ def _places(truth: Tensor) -> dict[str, Tensor]:
 
 
 def _inside(position: Tensor, truth: Tensor) -> Tensor:
-    """Positions moved into the patch, on each axis."""
+    """Positions clamped to the patch."""
     return torch.stack(
         [axis.clamp(0, size - 1) for axis, size in zip(position.unbind(1), truth.shape[2:], strict=True)], dim=1
     )
 
 
 def _around(truth: Tensor, position: Tensor) -> Tensor:
-    """The voxels of the structure beside a voxel, without it."""
+    """The voxels of the structure within `BESIDE` of a voxel, without the voxel."""
     steps = [
         (torch.arange(size, device=truth.device) - axis[:, None]).abs()
         for axis, size in zip(position.unbind(1), truth.shape[2:], strict=True)

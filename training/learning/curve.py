@@ -1,4 +1,4 @@
-"""The curve of a run: a CSV with a line for each thing learnt, which a resumed run goes on with."""
+"""The learning curve of a run: a CSV that a resumed run continues."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @contextmanager
 def curve_writer(file: Path, columns: Sequence[str], step: int) -> Iterator[Any]:
-    """A CSV writer after the rows of all steps before this one; the first column is the step.
+    """A CSV writer positioned after the rows of earlier steps; the first column is the step.
 
-    Rows of steps that were lost with a killed run are dropped.
+    Rows of `step` and later steps, lost when a run was killed after its checkpoint, are removed.
     """
     kept = file.read_text(encoding="utf-8").splitlines()[1:] if file.is_file() else []
     with file.open("w", newline="", encoding="utf-8", buffering=1) as opened:

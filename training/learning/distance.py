@@ -1,7 +1,7 @@
-"""Exact Euclidean distances on a grid, axis by axis, as integers (Saito and Toriwaki, 1994).
+"""Exact Euclidean distance transform, axis by axis, in integers (Saito and Toriwaki, 1994).
 
-Squared distances on voxels are whole numbers, so that 16 bits hold them exactly and the processor's vectors hold many.
-The work does not depend on the values, and no value leaves the device.
+Squared distances between voxels are integers that fit into 16 bits, so that vector instructions process many at once.
+The running time does not depend on the values, and no value leaves the device.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 MAX_AXIS = 256
-"""Up to this many voxels an axis, all sums stay below 2¹⁵."""
+"""Voxels of the longest axis for which all sums stay below 2¹⁵."""
 FAR = 1 << 14
-"""What `squared_distance` says where nothing is within reach."""
+"""Value of `squared_distance` where no point is within reach."""
 MAX_REACH = 73
-"""Three squares of it stay below `FAR`."""
+"""Voxels. Longest reach; three times its square stays below `FAR`."""
 
 
 @torch.no_grad()
 def squared_depth(mask: Tensor) -> Tensor:
     """Squared distance, in voxels, of each voxel of a set to the nearest voxel outside it; 0 outside the set.
 
-    What lies beyond the array is outside. The distances equal those of `edt.edt(mask, black_border=True)`.
+    Voxels beyond the array count as outside. The distances equal those of `edt.edt(mask, black_border=True)`.
 
     Args:
         mask: bool, (..., z, y, x); every leading index is a set of its own.
@@ -62,7 +62,7 @@ def squared_distance(points: Tensor, reach: int) -> Tensor:
 
 
 def _parts(masks: Tensor) -> tuple[Tensor, ...]:
-    """A processor takes one array after the other, which its cache holds; a GPU takes all at once."""
+    """On a CPU one array after the other, which its cache holds; on a GPU all at once."""
     return masks.split(1 if masks.device.type == "cpu" else max(len(masks), 1))
 
 
@@ -76,7 +76,7 @@ def _squared_depth(mask: Tensor) -> Tensor:
 
 
 def _to_border(size: int, device: torch.device) -> Tensor:
-    """How many steps each position of an axis is from the first position beyond it."""
+    """Distance of each position of an axis from the first position beyond the axis."""
     steps = torch.arange(1, size + 1, dtype=torch.int16, device=device)
     return torch.minimum(steps, steps.flip(0))
 
@@ -99,7 +99,7 @@ def _depth_along_x(mask: Tensor) -> Tensor:
 
 
 def _lowest_sum(squares: Tensor, dim: int, spare: Tensor) -> Tensor:
-    """The least of squares[p + k] + k² over all k; beyond the array, squares are 0.
+    """The minimum of squares[p + k] + k² over all k; beyond the array, squares are 0.
 
     k is only tried where both p - k and p + k lie in the array; elsewhere the border is at least as near.
     """

@@ -1,7 +1,7 @@
-"""Several processes that train one model: `torchrun --nproc-per-node 8 -m training.train ...`.
+"""Data-parallel training: `torchrun --nproc-per-node 8 -m training.train ...`.
 
-Every process works on its own micro-batches of a step; the gradients are averaged, so that all weights stay alike and
-two processes with one micro-batch each do what one process does with two. Without torchrun there is one process.
+Every process computes its own micro-batches of a step, and gradients are averaged. All weights stay equal, and two
+processes with one micro-batch each compute the same as one process with two. Without torchrun there is one process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this is, and the device it works on."""
+    """Rank, number of processes, and device of this process."""
 
     rank: int
     size: int
@@ -24,7 +24,7 @@ class World:
 
     @classmethod
     def join(cls, device: str | None = None) -> World:
-        """Join the processes that torchrun started, by NCCL on GPUs and by gloo on CPUs; alone without torchrun."""
+        """Join the processes started by torchrun, by NCCL on GPUs and gloo on CPUs; one process without torchrun."""
         cuda = torch.cuda.is_available() if device is None else device.startswith("cuda")
         if "RANK" not in os.environ:
             return cls(0, 1, torch.device(device or ("cuda" if cuda else "cpu")))
@@ -40,7 +40,7 @@ class World:
         return self.rank == 0
 
     def average_gradients(self, model: nn.Module) -> None:
-        """Give every process the mean of all gradients."""
+        """Replace the gradients of every process by their mean."""
         if self.size == 1:
             return
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -53,7 +53,7 @@ class World:
             start += gradient.numel()
 
     def average_buffers(self, model: nn.Module) -> None:
-        """Give every process the mean of the running statistics of batch norms, each of which saw its own patches."""
+        """Replace the running statistics of batch norms, computed on different patches, by their mean."""
         for buffer in model.buffers():
             if self.size > 1 and buffer.is_floating_point():
                 dist.all_reduce(buffer)
@@ -68,11 +68,11 @@ class World:
         return (total / self.size).tolist()
 
     def all(self, agreed: bool) -> bool:
-        """Whether all processes agree, so that none goes on alone and waits for ever."""
+        """Whether all processes agree, so that no process continues alone and waits forever."""
         return self.mean([float(agreed)]) == [1.0]
 
     def leave(self) -> None:
-        """Wait for the others and part."""
+        """Wait for the other processes and leave the group."""
         if self.size > 1:
             dist.barrier()
             dist.destroy_process_group()

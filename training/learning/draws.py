@@ -1,4 +1,4 @@
-"""Random choices made on the device: numbers, kinds by their shares, and voxels of a set."""
+"""Random draws on the device: numbers, categories by their weights, and voxels of a set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Generator = torch.Generator | None
-"""On the device of the tensors; None is PyTorch's own."""
+"""A generator on the device of the tensors; None is PyTorch's default generator."""
 
 
 def uniform(count: int, generator: Generator, device: torch.device, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -22,17 +22,17 @@ def whole(count: int, generator: Generator, device: torch.device, low: int, high
 
 
 def directions(count: int, generator: Generator, device: torch.device) -> Tensor:
-    """(count, 3) float32: vectors of length 1, each direction as likely as every other."""
+    """(count, 3) float32: unit vectors, uniformly distributed over directions."""
     return torch.nn.functional.normalize(torch.randn(count, 3, generator=generator, device=device), dim=1)
 
 
 def kinds(
     shares: Mapping[str, float], known: Sequence[str], count: int, generator: Generator, device: torch.device
 ) -> Tensor:
-    """(count,) int64: indices into `known`, each kind as often as its share of the sum of all shares.
+    """(count,) int64: indices into `known`, each drawn with a probability proportional to its share.
 
     Raises:
-        ValueError: a kind is not known, a share is negative, or no share is above 0.
+        ValueError: a name is not known, a share is negative, or no share is above 0.
 
     """
     if unknown := set(shares) - set(known):
@@ -46,7 +46,7 @@ def kinds(
     below = 0.0
     for index, weight in enumerate(weights[:last]):
         below += weight
-        # Every bound that is reached leads to the next kind; a kind without a share shares its bound with the next.
+        # Every bound that is reached leads to the next name; a name without a share has the bound of the next.
         drawn = drawn.masked_fill(number >= below, index + 1)
     return drawn
 
@@ -77,5 +77,5 @@ def voxels(allowed: Tensor, rank: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def by_patch(values: Tensor) -> Tensor:
-    """(b,) as (b, 1, 1, 1, 1), to meet whole patches."""
+    """(b,) as (b, 1, 1, 1, 1), to broadcast over patches."""
     return values[:, None, None, None, None]

@@ -1,7 +1,7 @@
-"""What is checked and timed on a machine with a GPU, with what such a machine has: no SimpleITK, no CT but an array.
+"""Checks and timings on a GPU, without SimpleITK and without a CT: the input is a synthetic patch.
 
-Masks of the GPU are compared with those of this machine's processor; then encoding, clicks, and the 27 patches of the
-paper's neighbourhood are timed, and the memory they take is read off.
+Masks of the GPU are compared with those of the CPU; encoding, clicks and the 27 patches of the paper's neighbourhood
+are timed, and their memory is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from CTSAM3DLib.model import build
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
 
 CLICKS = ([(32, 32, 32)], [(32, 32, 32), (20, 30, 40)])
-"""Voxels x, y, z of a first click, and of that and a later one; the later one is negative."""
+"""Voxels (x, y, z) of a first click, and of a first and a later click; the later click is negative."""
 REPEATS = 10
 NEIGHBOURHOOD = 27
 
@@ -42,7 +42,7 @@ def prompts(clicks: list[tuple[int, int, int]], previous: NDArray[np.uint8] | No
 
 
 def masks_agree(model: TrainedModel, device: str) -> dict[str, Any]:
-    """The share of voxels on different sides of the mask: the device's against the plain processor's."""
+    """The share of voxels that differ between the masks of the device and of plain execution on the CPU."""
     answers = []
     for engine in (Engine(model, "cpu", plain=True), Engine(model, device)):
         features = engine.encode(made_up_patch())
@@ -84,7 +84,7 @@ def timed(model: TrainedModel, device: str, seconds: float = math.inf) -> dict[s
 
 
 def paper_network() -> TrainedModel:
-    """The paper's network with weights made up, whose times are those of trained ones."""
+    """The paper's network with random weights; its times are those of a trained network."""
     torch.manual_seed(0)
     return TrainedModel(build("ctsam3d").eval(), ModelInfo("ctsam3d", (-1000.0, 1000.0)), "made up")
 

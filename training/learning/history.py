@@ -1,4 +1,4 @@
-"""How long a run of `training.learn` has learnt, from what it left in its folder."""
+"""The steps and hours of a run of `training.learn`, from the files in its folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.learning.plan import Plan
 
 @dataclass(frozen=True)
 class History:
-    """Steps of the optimiser in all and by task, and the hours that the curve tells of; 0 where it tells nothing."""
+    """Optimiser steps in all and by task, and hours by the learning curve; 0 where unknown."""
 
     steps: int = 0
     steps_of: dict[str, int] = field(default_factory=dict)
@@ -23,7 +23,7 @@ class History:
 
     @classmethod
     def of(cls, run: Path) -> History:
-        """What `curve.csv` and `state-0.pt`, ... of a run say; steps by task stand in the state alone."""
+        """Read `curve.csv` and the checkpoint of a run; steps by task are in the checkpoint alone."""
         steps, steps_of = _state(run)
         curve = run / "curve.csv"
         lines = pd.read_csv(curve) if curve.is_file() else pd.DataFrame(columns=["step"])
@@ -33,7 +33,7 @@ class History:
         return cls(steps, steps_of, float(logged["seconds"].sum()) / 3600 if "seconds" in logged else 0.0)
 
     def described(self, plan: Plan) -> str:
-        """What a card says of it, as a sentence."""
+        """The sentence for the model card."""
         said = []
         for name, task in plan.tasks.items():
             if count := self.steps_of.get(name):
@@ -45,7 +45,7 @@ class History:
 
 
 def _state(run: Path) -> tuple[int, dict[str, int]]:
-    """Steps in all and by task, of the last checkpoint; none where there is none."""
+    """Steps in all and by task of the last checkpoint; none without a checkpoint."""
     parts = list(itertools.takewhile(Path.is_file, (run / f"state-{part}.pt" for part in itertools.count())))
     if not parts:
         return 0, {}

@@ -1,7 +1,7 @@
-"""What label maps teach the network before any click: kinds, which one of a kind, and borders.
+"""Losses of the voxel embedding on label maps: classes (here *kinds*), instance places and affinities.
 
-A label stands for the kinds that its voxels can be (`training.vocabulary`), so the loss of kinds is marginal: the
-network may be sure of any of them. Losses are taken at voxels drawn so that small structures count too.
+A label can stand for several classes (`training.vocabulary`), so the class loss is marginal: any of them is right.
+Losses are taken at voxels sampled so that small structures count too.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from training.learning.resident import Resident
 from training.learning.samples import Patches
 from training.vocabulary import KINDS, VALUES
 
-SHARPNESS = 12.0
-"""What cosines are multiplied by before the softmax."""
+LOGIT_SCALE = 12.0
+"""Scale of the cosines before the softmax."""
 VOXELS = 6144
-"""Of 32³, drawn of each patch for the losses of kinds and places."""
+"""Voxels of 32³ sampled in each patch for the losses of classes and places."""
 BACKGROUND_SHARE = 0.4
-"""How often an unlabelled voxel is drawn, beside a labelled structure of the same size."""
+"""Sampling weight of an unlabelled voxel, relative to a structure of the same size."""
 EVENNESS = 0.5
-"""A label is drawn by its size to the power of 1 less this."""
+"""A structure is sampled in proportion to its size to the power of 1 - EVENNESS."""
 CLICKED = 8
-"""Voxels of each patch whose structures are told apart from all others."""
+"""Reference voxels of each patch in the loss of places."""
 OTHER_KIND = 0.25
-"""Weight of voxels of another kind among those to be told apart; the vectors do that already."""
+"""Weight of pairs of different classes in the loss of places; the vectors separate them already."""
 BORDER_WEIGHT = 4.0
-PLACE_WEIGHT, TOGETHER_WEIGHT = 0.5, 0.5
+"""Weight of pairs of voxels across a border in the loss of affinities."""
+PLACE_WEIGHT, AFFINITY_WEIGHT = 0.5, 0.5
 
 
 class Losses(NamedTuple):
-    """Of kinds, places and borders; tensors without a dimension."""
+    """The losses of classes, places and affinities; scalars."""
 
     kinds: Tensor
     places: Tensor
@@ -43,45 +44,45 @@ class Losses(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """What is descended."""
-        return self.kinds + PLACE_WEIGHT * self.places + TOGETHER_WEIGHT * self.borders
+        """The weighted sum of the losses."""
+        return self.kinds + PLACE_WEIGHT * self.places + AFFINITY_WEIGHT * self.borders
 
 
 class Prototypes(nn.Module):
-    """A learnt direction for each kind, the first for background."""
+    """A learnt prototype, a direction, for each class; the first for background."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.directions = nn.Parameter(torch.randn(len(KINDS), width))
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """(..., width) to logits (..., kinds)."""
-        return SHARPNESS * vectors @ F.normalize(self.directions, dim=1).T
+        """Vectors (..., width) to class logits (..., classes)."""
+        return LOGIT_SCALE * vectors @ F.normalize(self.directions, dim=1).T
 
 
 def label_losses(
-    known: VoxelEmbedding, prototypes: Prototypes, patches: Patches, resident: Resident, generator: torch.Generator
+    embedding: VoxelEmbedding, prototypes: Prototypes, patches: Patches, resident: Resident, generator: torch.Generator
 ) -> Losses:
-    """How far what the network knows is from the label maps of its patches."""
+    """The losses of a batch's embedding against its label maps."""
     rows = patches.cases[:, None] * VALUES
     corner = torch.randint(8, (1,), generator=generator, device=patches.labels.device)
     labels = pixel_unshuffle(patches.labels[:, None]).flatten(2).index_select(1, corner)[:, 0].long()
 
     drawn = _drawn(labels, resident.weight.flatten()[rows + labels], generator)
     labels = labels.gather(1, drawn)
-    vectors = _at(known.vectors, drawn)
+    vectors = _at(embedding.vectors, drawn)
     kinds = _kind_loss(prototypes(vectors), resident.allowed.flatten(0, 1)[rows + labels])
     nothing = kinds.new_zeros(())
-    if known.places is None or known.affinities is None:
+    if embedding.places is None or embedding.affinities is None:
         return Losses(kinds, nothing, nothing)
     kind, instance = (table.flatten()[rows + labels] for table in (resident.kind, resident.instance))
-    places = _place_loss(_at(known.places, drawn), labels, kind, instance, generator)
+    places = _place_loss(_at(embedding.places, drawn), labels, kind, instance, generator)
     weight = resident.weight.flatten()[rows[..., None, None] + patches.labels.long()]
-    return Losses(kinds, places, _border_loss(known.affinities, patches.labels, weight))
+    return Losses(kinds, places, _border_loss(embedding.affinities, patches.labels, weight))
 
 
 def _drawn(labels: Tensor, weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Indices (b, VOXELS) of voxels (b, 32³), drawn by weight and so that small structures come more often."""
+    """Indices (b, VOXELS) of voxels (b, 32³), sampled by weight, with small structures more often."""
     sizes = torch.zeros(len(labels), VALUES, device=labels.device)
     sizes.scatter_add_(1, labels, torch.ones_like(labels, dtype=torch.float32))
     wanted = weight * sizes.gather(1, labels).clamp(min=1) ** -EVENNESS
@@ -98,15 +99,16 @@ def _at(values: Tensor, voxels: Tensor) -> Tensor:
 
 
 def _kind_loss(logits: Tensor, allowed: Tensor) -> Tensor:
-    """Minus the logarithm of the probability that a voxel is a kind it can be; mean where it cannot be every one."""
+    """Negative log-probability of the allowed classes of a voxel, averaged over voxels with a disallowed class."""
     among = logits.masked_fill(~allowed, torch.finfo(logits.dtype).min / 2).logsumexp(dim=2)
     return _weighted_mean(logits.logsumexp(dim=2) - among, ~allowed.all(dim=2))
 
 
 def _place_loss(places: Tensor, labels: Tensor, kinds: Tensor, instance: Tensor, generator: torch.Generator) -> Tensor:
-    """Places of one structure are near one another, those of two far apart: at some voxels against all drawn ones.
+    """Contrastive loss of places: near within one structure, far apart between structures.
 
-    1 / (1 + distance²) is how likely two voxels are one structure, as in t-SNE; what is clicked is one of the two.
+    As in t-SNE, 1 / (1 + distance²) is the probability that two voxels belong to one structure. Pairs are formed of
+    `CLICKED` reference voxels and all sampled voxels.
     """
     priority = torch.rand(labels.shape, generator=generator, device=labels.device) + instance
     clicked = priority.topk(CLICKED, dim=1).indices
@@ -122,8 +124,8 @@ def _place_loss(places: Tensor, labels: Tensor, kinds: Tensor, instance: Tensor,
     return _weighted_mean(pull, counted & same) + _weighted_mean(push, counted * apart)
 
 
-def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Whether a voxel and the next one along each axis are of one structure, where one of them at least is labelled."""
+def _border_loss(affinities: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of the affinities, over pairs of neighbouring voxels of which at least one is labelled."""
     targets, weights = [], []
     for axis in (1, 2, 3):
         count = labels.shape[axis] - 1
@@ -135,7 +137,7 @@ def _border_loss(together: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         targets.append(F.pad(same.float(), pad))
         weights.append(F.pad(counts * (BORDER_WEIGHT - same * (BORDER_WEIGHT - 1)), pad))
     target, weighing = (pixel_unshuffle(torch.stack(maps, dim=1)) for maps in (targets, weights))
-    error = F.binary_cross_entropy_with_logits(together, target, reduction="none")
+    error = F.binary_cross_entropy_with_logits(affinities, target, reduction="none")
     return _weighted_mean(error, weighing)
 
 

@@ -1,7 +1,7 @@
-"""The loop: one task after another, each step as it was drawn, checkpoints in parts, figures in a CSV.
+"""The training loop of the bundled model: a randomly drawn task at each step, checkpoints, and a learning curve.
 
-No value leaves the device between two lines of the log. A run that goes on draws what would have come; its optimisers'
-momentum was kept in bfloat16, so its weights are those of an unbroken run but for that.
+No value leaves the device between two lines of the log. A resumed run draws the same samples as an unbroken one; its
+weights differ only because checkpoints store the optimisers' momentum in bfloat16.
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ from training.learning.tasks import Learning, Step
 from training.learning.warm_start import fitted
 
 PART_BYTES = 15 * 2**20
+"""Bytes of each part of a checkpoint, for storage that refuses large files."""
 CURVE_COLUMNS = ("step", "task", "figure", "value", "rate", "seconds")
 
 
 class LearningError(CTSAM3DError):
-    """A run that cannot go on."""
+    """The training cannot continue."""
 
 
 class Learner:
-    """The state of one run: weights, their running average, optimisers, and the step."""
+    """The state of one run: weights, their moving average (EMA), optimisers, and the step."""
 
     def __init__(self, plan: Plan, resident: Resident, run: Path, info: ModelInfo, world: World) -> None:
         """Raises LearningError where the processes of the world cannot share a batch of the plan."""
@@ -59,14 +60,14 @@ class Learner:
         self.prototypes = Prototypes(network.config.semantic_width).to(device)
         self._generator = torch.Generator(device)
         self._learning = Learning(self.network, self.prototypes, resident, plan, self._generator)
-        self._learnt_by = _parts(self.network, self.prototypes)
+        self._trained_parts = _parts(self.network, self.prototypes)
         self._optimisers = {
-            name: optimisers(self._learnt_by[name], "muon", task.rate, plan.weight_decay)
+            name: optimisers(self._trained_parts[name], "muon", task.rate, plan.weight_decay)
             for name, task in plan.tasks.items()
             if task.share > 0
         }
         self._thread = ThreadPoolExecutor(1, "samples")
-        self._ahead: dict[int, Future[list[Placement]]] = {}
+        self._prefetched: dict[int, Future[list[Placement]]] = {}
         self._steps_of = dict.fromkeys(self._optimisers, 0)
         self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.step = 0
@@ -74,22 +75,22 @@ class Learner:
     def learn(
         self, minutes: float = math.inf, steps: float = math.inf, log_every: int = 50, save_s: float = 600
     ) -> None:
-        """Go on until `minutes` have passed or `steps` are done in all.
+        """Train until `minutes` have passed or `steps` are done in all.
 
-        Raises LearningError where the loss is no number any more; the last checkpoint is kept.
+        Raises LearningError where the loss is not finite; the last checkpoint is kept.
         """
-        begun = logged = saved = time.monotonic()
+        started = logged = saved = time.monotonic()
         figures: dict[tuple[str, str], list[Tensor]] = defaultdict(list)
         self.network.train()
         with curve_writer(self._file("curve.csv"), CURVE_COLUMNS, self.step) as curve:
-            while self.step < steps and self._world.all(time.monotonic() < begun + 60 * minutes):
+            while self.step < steps and self._world.all(time.monotonic() < started + 60 * minutes):
                 name = self._task_of(self.step)
-                rate = self._rate(name, (time.monotonic() - begun) / (60 * minutes))
+                rate = self._rate(name, (time.monotonic() - started) / (60 * minutes))
                 for loss, found in self._losses():
-                    self._descend(name, loss, rate)
+                    self._optimiser_step(name, loss, rate)
                     for figure, value in {"loss": loss, **found}.items():
                         figures[name, figure].append(value.detach())
-                self._follow(name)
+                self._update_average(name)
                 self.step += 1
                 if self.step % log_every == 0:
                     self._log(curve, figures, rate, time.monotonic() - logged)
@@ -105,16 +106,16 @@ class Learner:
         return str(np.random.default_rng([self.plan.seed, step]).choice(names, p=shares / shares.sum()))
 
     def _losses(self) -> Step:
-        """The losses of a step; the next one's samples are drawn meanwhile."""
-        drawn = self._ahead.pop(self.step, None)
+        """The losses of a step; the samples of the next step are drawn meanwhile."""
+        drawn = self._prefetched.pop(self.step, None)
         placements = self._draw(self.step) if drawn is None else drawn.result()
-        self._ahead[self.step + 1] = self._thread.submit(self._draw, self.step + 1)
+        self._prefetched[self.step + 1] = self._thread.submit(self._draw, self.step + 1)
         name = self._task_of(self.step)
         self._generator.manual_seed(int(np.random.SeedSequence(self._seed(self.step)).generate_state(1)[0]))
         return self._learning.losses(name, self.plan.tasks[name], placements)
 
     def _draw(self, step: int) -> list[Placement]:
-        """The samples of a step, which depend on its number and on which process draws them."""
+        """The samples of a step; they depend on the step and on the process alone."""
         name = self._task_of(step)
         task = self.plan.tasks[name]
         share = replace(task, batch=task.batch // self._world.size)
@@ -123,29 +124,29 @@ class Learner:
     def _seed(self, step: int) -> list[int]:
         return [self.plan.seed, step, 1 + self._world.rank]
 
-    def _descend(self, name: str, loss: Tensor, rate: float) -> None:
-        learnt = self._learnt_by[name]
-        learnt.zero_grad(set_to_none=True)
+    def _optimiser_step(self, name: str, loss: Tensor, rate: float) -> None:
+        trained = self._trained_parts[name]
+        trained.zero_grad(set_to_none=True)
         loss.backward()
-        self._world.average_gradients(learnt)
-        nn.utils.clip_grad_norm_(learnt.parameters(), self.plan.gradient_clip)
+        self._world.average_gradients(trained)
+        nn.utils.clip_grad_norm_(trained.parameters(), self.plan.gradient_clip)
         for optimiser in self._optimisers[name]:
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
-        self._world.average_buffers(learnt)
+        self._world.average_buffers(trained)
 
     def _rate(self, name: str, done: float) -> float:
         warm = min(1.0, (self._steps_of[name] + 1) / self.plan.warmup_steps)
         return self.plan.tasks[name].rate * warm * (max(1.0 - done, 0.02) if self.plan.anneal else 1.0)
 
     @torch.no_grad()
-    def _follow(self, name: str) -> None:
-        """The running average of what the task learns takes a step; young averages follow faster."""
+    def _update_average(self, name: str) -> None:
+        """Update the moving average of the parts that the task trains; early averages decay faster."""
         self._steps_of[name] += 1
         decay = min(self.plan.ema_decay, self._steps_of[name] / (self._steps_of[name] + 10))
         for key, tensor in self.network.state_dict().items():
-            if key.split(".")[0] in _TAUGHT[name]:
+            if key.split(".")[0] in _TRAINED_PARTS[name]:
                 if tensor.is_floating_point():
                     self._average[key].lerp_(tensor, 1 - decay)
                 else:
@@ -160,15 +161,15 @@ class Learner:
             raise LearningError(f"A loss before step {self.step} is no number; go on with a lower rate.")
 
     def save(self) -> None:
-        """Write `model.safetensors`, the averaged network, and `state-0.pt`, ...: what is needed to go on.
+        """Write `model.safetensors`, the averaged network, and the checkpoint `state-0.pt`, `state-1.pt`, ...
 
-        Only the first process of several does.
+        Only the first of several processes writes.
         """
         if not self._world.leads:
             return
         save(self.run / "model.safetensors", self.averaged(), self._info)
         momenta = [
-            {index: _halved(state) for index, state in optimiser.state_dict()["state"].items()}
+            {index: _half_precision(state) for index, state in optimiser.state_dict()["state"].items()}
             for optimiser in self._all_optimisers()
         ]
         state = {
@@ -186,7 +187,7 @@ class Learner:
                 temporary.write_bytes(whole[part * PART_BYTES : (part + 1) * PART_BYTES])
 
     def resume(self) -> bool:
-        """Go on from what `save` wrote, if anything; returns whether there was something."""
+        """Resume from the checkpoint; returns whether there was one."""
         parts = [self.run / f"state-{part}.pt" for part in itertools.takewhile(self._is_there, itertools.count())]
         if not parts:
             return False
@@ -196,14 +197,17 @@ class Learner:
         self.prototypes.load_state_dict(state["prototypes"])
         for optimiser, momenta in zip(self._all_optimisers(), state["momenta"], strict=True):
             whole = optimiser.state_dict()
-            whole["state"] = {index: _whole(kept) for index, kept in momenta.items()}
+            whole["state"] = {index: _full_precision(kept) for index, kept in momenta.items()}
             optimiser.load_state_dict(whole)
         self.step, self._steps_of = state["step"], state["steps_of"]
         self._average = _average_of(self.run / "model.safetensors", self.network)
         return True
 
     def start_from(self, weights: Path) -> list[str]:
-        """Begin with trained weights; returns the names of tensors that begin anew. Raises ModelError."""
+        """Start from trained weights; returns the names of tensors that stay at their initial values.
+
+        Raises ModelError.
+        """
         fresh = fitted(self.network, weights)
         self._average = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         return fresh
@@ -224,35 +228,35 @@ class Learner:
         return itertools.chain.from_iterable(self._optimisers.values())
 
 
-_TAUGHT: Mapping[str, tuple[str, ...]] = {
+_TRAINED_PARTS: Mapping[str, tuple[str, ...]] = {
     "label_maps": ("semantics",),
     "clicks": ("encoder", "decoder"),
     "cross_patch": ("cross_patch",),
 }
-"""Which parts of the network each task teaches."""
+"""Parts of the network that each task trains."""
 
 
 def _parts(network: CTSAM3D, prototypes: Prototypes) -> dict[str, nn.Module]:
     found = {
         name: nn.ModuleList(getattr(network, part) for part in parts if getattr(network, part) is not None)
-        for name, parts in _TAUGHT.items()
+        for name, parts in _TRAINED_PARTS.items()
     }
     found["label_maps"].append(prototypes)
     return dict(found)
 
 
-def _halved(state: dict[str, Any]) -> dict[str, Any]:
+def _half_precision(state: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value.bfloat16() if isinstance(value, Tensor) and value.ndim > 1 else value for key, value in state.items()
     }
 
 
-def _whole(state: dict[str, Any]) -> dict[str, Any]:
+def _full_precision(state: dict[str, Any]) -> dict[str, Any]:
     return {key: value.float() if isinstance(value, Tensor) else value for key, value in state.items()}
 
 
 def _average_of(path: Path, network: CTSAM3D) -> dict[str, Tensor]:
-    """The averaged weights of a file, as they lie beside those of the network."""
+    """The averaged weights in a file, on the device and in the precision of the network's."""
     own = network.state_dict()
     kept = load(path).network.state_dict()
     return {name: kept[name].to(tensor.device, tensor.dtype) for name, tensor in own.items()}

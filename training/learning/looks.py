@@ -1,8 +1,8 @@
-"""How a patch looks: contrast phases, noise and blur of a scanner, thick slices, a table, an arm, a cut field of view.
+"""Appearance augmentation: contrast phases, noise, blur, thick slices, a table, an arm, a cut field of view.
 
-A look is drawn on the host; the device changes a batch of patches (b, 64, 64, 64) of HU by theirs. Structures that are
-made lighter or darker fade into their neighbours, and supervoxels between them are changed likewise: else an edge that
-no CT has would tell the network where a structure ends.
+A look is drawn on the host; the device applies looks to a batch of patches (b, 64, 64, 64), HU. Changes of HU are
+smoothed across the border of a structure, and supervoxels between structures are changed likewise; otherwise artificial
+edges would show the network where a structure ends.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from torch import Tensor
 
 AIR_HU = -1000.0
 PLATE_HU, FOAM_HU = 150.0, -700.0
-"""Of a table."""
+"""HU of a table's plate and foam."""
 FAT_HU, MUSCLE_HU, BONE_HU = -100.0, 50.0, 700.0
-"""Of an arm."""
+"""HU of an arm."""
 SURELY_AIR_HU = -900.0
-"""Mean of eight voxels cubed below which no body is near."""
+"""Mean HU of a cube of 8³ voxels below which no body is near."""
 VALUES = 256
 GRAIN_GAIN = (8 / 3) ** 1.5
-"""What white noise that was `faded` is multiplied by to have its deviation again."""
+"""Factor that restores the standard deviation of white noise after `smoothed`."""
 
 
 @dataclass(frozen=True)
 class LookRange:
-    """How often and how far patches change their look.
+    """The ranges that looks are drawn from.
 
     Attributes:
-        recoloured: share of patches whose structures are made lighter or darker.
-        recolour_hu: standard deviation of that change, of a structure and of a supervoxel, beside what contrast does.
-        gain, shift_hu: greatest change of all HU, as a factor from 1 and as a sum.
-        noisy, noise_hu, grainy: share of patches with noise, its greatest deviation, and the greatest share of it that
-            neighbouring voxels have in common.
-        blurred, blur_voxels: share of blurred patches and greatest deviation of the blur.
+        recoloured: share of patches in which the HU of structures change.
+        recolour_hu: standard deviation of this change for a structure and for a supervoxel, besides contrast.
+        gain, shift_hu: largest change of all HU, as a factor around 1 and as an offset.
+        noisy, noise_hu, grainy: share of patches with noise, its largest standard deviation, and the largest share of
+            correlated noise.
+        blurred, blur_voxels: share of blurred patches, and the largest standard deviation of the blur in voxels.
         thick: share of patches whose slices are two or three voxels thick.
         cut: share of patches of which a part lies outside the field of view.
         furnished: share of patches with a table or an arm in the air.
@@ -63,7 +63,7 @@ class LookRange:
 
 @dataclass(frozen=True)
 class Look:
-    """A drawn look; what is None or 0 is not done.
+    """A drawn look; None or 0 switches a change off.
 
     Attributes:
         of_labels, of_pieces: HU to add to each label value, and to each number of a supervoxel modulo 256; (256,).
@@ -88,9 +88,9 @@ class Look:
 
     @classmethod
     def random(cls, rng: np.random.Generator, limits: LookRange, contrast: NDArray[np.float32], size: int) -> Look:
-        """A look of a patch with `size` voxels along an axis.
+        """Draw the look of a patch with `size` voxels along an axis.
 
-        `contrast` (256, 2): between which HU a contrast agent changes what each label value stands for.
+        `contrast` (256, 2): the range of the change of HU by a contrast agent for each label value.
         """
         recoloured = rng.random() < limits.recoloured
         of_labels = of_pieces = None
@@ -119,7 +119,7 @@ class Look:
 def changed(
     hu: Tensor, labels: Tensor, pieces: Tensor, looks: Sequence[Look], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Patches in their looks, and which of their voxels are in the field of view; both (b, 64, 64, 64).
+    """Apply looks to patches; returns HU, and which voxels are in the field of view, both (b, 64, 64, 64).
 
     Args:
         hu: float32 (b, 64, 64, 64); it is changed in place.
@@ -139,10 +139,10 @@ def changed(
     if found := of(lambda look: look.blur > 0):
         _change(hu, found, lambda part: blurred(part, found.tensor([looks[n].blur for n in found.numbers])))
     for thick in sorted({look.thick for look in looks if look.thick is not None}):
-        found = _Those([number for number, look in enumerate(looks) if look.thick == thick], hu.device)
+        found = _Subset([number for number, look in enumerate(looks) if look.thick == thick], hu.device)
         axis, voxels = thick
         hu.index_copy_(0, found.index, in_thick_slices(found.of(hu), axis + 1, voxels))
-    everything = _Those(list(range(len(looks))), hu.device)
+    everything = _Subset(list(range(len(looks))), hu.device)
     gain, shift = everything.tensor([(look.gain, look.shift) for look in looks])[..., None, None, None].unbind(1)
     hu.mul_(gain).add_(shift - AIR_HU * (gain - 1))  # about air
     if found := of(lambda look: look.noise > 0):
@@ -158,8 +158,8 @@ def changed(
     return hu, kept
 
 
-class _Those:
-    """Some patches of a batch, which the host knows by number."""
+class _Subset:
+    """A subset of the patches of a batch, by index."""
 
     def __init__(self, numbers: list[int], device: torch.device) -> None:
         self.numbers, self._device = numbers, device
@@ -175,11 +175,11 @@ class _Those:
         return torch.from_numpy(np.asarray(values, np.float32)).to(self._device, non_blocking=True)
 
 
-def _those(looks: Sequence[Look], device: torch.device, wanted: Callable[[Look], bool]) -> _Those:
-    return _Those([number for number, look in enumerate(looks) if wanted(look)], device)
+def _those(looks: Sequence[Look], device: torch.device, wanted: Callable[[Look], bool]) -> _Subset:
+    return _Subset([number for number, look in enumerate(looks) if wanted(look)], device)
 
 
-def _change(batch: Tensor, those: _Those, change: Callable[[Tensor], Tensor]) -> None:
+def _change(batch: Tensor, those: _Subset, change: Callable[[Tensor], Tensor]) -> None:
     batch.index_copy_(0, those.index, change(those.of(batch)))
 
 
@@ -189,12 +189,12 @@ def _recoloured(hu: Tensor, labels: Tensor, pieces: Tensor, tables: Tensor) -> T
     change = of_labels.gather(1, labels.flatten(1).long()).view(hu.shape)
     beside = of_pieces.gather(1, pieces.flatten(1).long() % VALUES).view(hu.shape) * (pieces > 0)
     change = torch.where(labels > 0, change, beside)
-    # Air inside and outside of the body stays what it is.
-    return hu + faded(change) * ((hu + 950) / 150).clamp(0, 1)
+    # The HU of air inside and outside of the body do not change.
+    return hu + smoothed(change) * ((hu + 950) / 150).clamp(0, 1)
 
 
 def _free(hu: Tensor) -> Tensor:
-    """Where there is air and no body near."""
+    """Voxels in air with no body near."""
     near = F.avg_pool3d(hu[:, None], 8)[:, 0]
     for axis in (1, 2, 3):
         near = near.repeat_interleave(8, axis)
@@ -220,14 +220,14 @@ def _with_arm(hu: Tensor, arms: Tensor) -> Tensor:
 
 
 def _noisy(hu: Tensor, sizes: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise whose deviation and grain are `sizes` (b, 2)."""
+    """Add noise with standard deviation and share of correlated noise `sizes` (b, 2)."""
     deviation, grain = sizes[..., None, None, None].unbind(1)
     white, common = (torch.randn(hu.shape, generator=generator, device=hu.device) for _ in range(2))
-    common = faded(common) * GRAIN_GAIN
+    common = smoothed(common) * GRAIN_GAIN
     return hu + deviation * ((1 - grain).sqrt() * white + grain.sqrt() * common)
 
 
-def faded(volumes: Tensor) -> Tensor:
+def smoothed(volumes: Tensor) -> Tensor:
     """Smoothed by (1, 2, 1) / 4 along each axis; (b, z, y, x)."""
     for axis in (1, 2, 3):
         count = volumes.shape[axis] - 1
@@ -238,13 +238,13 @@ def faded(volumes: Tensor) -> Tensor:
 
 
 def blurred(volumes: Tensor, deviation: Tensor) -> Tensor:
-    """Smoothed by Gaussians of up to a voxel: their neighbours' weight sets how far `faded` is approached; (b,)."""
+    """Gaussian blur with standard deviations (b,) of up to a voxel, by interpolation towards `smoothed`."""
     beside = torch.exp(-0.5 / deviation.square())
-    return volumes.lerp(faded(volumes), (4 * beside / (1 + 2 * beside)).clamp(max=1)[:, None, None, None])
+    return volumes.lerp(smoothed(volumes), (4 * beside / (1 + 2 * beside)).clamp(max=1)[:, None, None, None])
 
 
 def in_thick_slices(volumes: Tensor, axis: int, voxels: int) -> Tensor:
-    """Each run of so many voxels along an axis has their mean; those left over at the end stay."""
+    """Average each run of `voxels` voxels along an axis; voxels left over at the end stay."""
     size = volumes.shape[axis] // voxels * voxels
     whole = volumes.narrow(axis, 0, size).unflatten(axis, (-1, voxels))
     merged = whole.mean(dim=axis + 1, keepdim=True).expand_as(whole).flatten(axis, axis + 1)

@@ -1,4 +1,4 @@
-"""The losses of Algorithm 1: focal and Dice for masks, mean squared error for cross-patch heat maps."""
+"""The losses of Algorithm 1: focal and Dice loss of masks; targets of the cross-patch heat maps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 FOCAL_WEIGHT, FOCAL_ALPHA, FOCAL_GAMMA = 0.2, 0.8, 2
 DICE_WEIGHT, DICE_SMOOTHING = 0.8, 1.0
 HEAT_MAP_SIGMA = 5.0
-"""Voxels. The paper does not give it; a wider target than a click's (2) is learnt in far fewer steps."""
+"""Voxels. Standard deviation of target heat maps, not given in the paper; wider than a click's (2), since a wider
+target is learnt in far fewer steps."""
 
 
 def segmentation_loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -29,7 +30,7 @@ def segmentation_loss(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 def dice_of(probability: Tensor, truth: Tensor) -> Tensor:
-    """Dice of each sample's mask at threshold 0.5; (batch, 1, z, y, x) to (batch,); 1 where both are empty."""
+    """Dice of each sample's mask at threshold 0.5, (batch, 1, z, y, x) to (batch,); 1 where both masks are empty."""
     mask = probability > 0.5
     there = truth > 0.5
     overlap = (mask & there).flatten(1).sum(1)
@@ -38,7 +39,7 @@ def dice_of(probability: Tensor, truth: Tensor) -> Tensor:
 
 
 def heat_map(truth: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """A Gaussian at the foreground voxel nearest to the foreground's centroid, zeros for an empty patch (z, y, x)."""
+    """The target heat map of a patch (z, y, x): a Gaussian at the foreground voxel nearest the centroid, or zeros."""
     voxels = np.argwhere(truth)
     if len(voxels) == 0:
         return np.zeros(truth.shape, np.float32)

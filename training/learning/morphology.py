@@ -1,4 +1,4 @@
-"""Sets of voxels grown and shrunk by shifted copies, which takes a small part of pooling's time on a CPU."""
+"""Dilation and erosion by shifted copies, which is several times faster than by pooling on a CPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ AXES = (-3, -2, -1)
 
 
 def grown(mask: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
-    """A set with the voxels that share a face with it, along the given axes.
+    """Dilation by one voxel with face connectivity, along the given axes.
 
     Args:
         mask: bool, (..., z, y, x), or (..., y, x) with the axes -2 and -1.
@@ -24,42 +24,42 @@ def grown(mask: Tensor, axes: tuple[int, ...] = AXES) -> Tensor:
     return larger
 
 
-def grown_by(mask: Tensor, steps: Tensor, most: int, axes: tuple[int, ...] = AXES) -> Tensor:
-    """Sets grown by as many steps as each patch wants.
+def grown_by(mask: Tensor, steps: Tensor, max_steps: int, axes: tuple[int, ...] = AXES) -> Tensor:
+    """Dilation by a number of voxels for each patch.
 
     Args:
         mask: bool, (b, ..., z, y, x).
-        steps: (b,), from 0 to `most`.
-        most: how many steps are made in all.
+        steps: (b,), from 0 to `max_steps`.
+        max_steps: the number of dilations computed.
         axes: see `grown`.
 
     """
     steps = steps.view(-1, *(1,) * (mask.ndim - 1))
-    for step in range(most):
+    for step in range(max_steps):
         mask = torch.where(steps > step, grown(mask, axes), mask)
     return mask
 
 
-def resized_by(mask: Tensor, steps: Tensor, most: int) -> Tensor:
-    """Sets grown by positive steps and shrunk by negative ones; a set of which nothing would be left stays as it is.
+def resized_by(mask: Tensor, steps: Tensor, max_steps: int) -> Tensor:
+    """Dilation by positive steps and erosion by negative ones; a set that erosion would empty stays as it is.
 
-    What lies beyond the array neither grows into it nor eats from it.
+    The outside of the array neither grows into it nor erodes it.
 
     Args:
         mask: bool, (b, 1, z, y, x).
-        steps: (b,), from -most to `most`.
-        most: how many steps are made in all.
+        steps: (b,), from -`max_steps` to `max_steps`.
+        max_steps: the number of dilations computed.
 
     """
-    # To shrink a set is to grow what is not in it.
+    # Erosion is dilation of the complement.
     shrink = (steps < 0)[:, None, None, None, None]
-    resized = grown_by(mask ^ shrink, steps.abs(), most) ^ shrink
+    resized = grown_by(mask ^ shrink, steps.abs(), max_steps) ^ shrink
     left = resized.flatten(1).any(dim=1)[:, None, None, None, None]
     return torch.where(left, resized, mask)
 
 
 def highest_near(values: Tensor, radius: int) -> Tensor:
-    """The highest value in the cube of ±`radius` voxels around each voxel, (..., z, y, x)."""
+    """Maximum filter: the highest value in the cube of ±`radius` voxels around each voxel, (..., z, y, x)."""
     for dim in AXES:
         rest = values.shape[dim] - 1
         for _ in range(radius):

@@ -1,8 +1,8 @@
-"""Muon: momentum whose update of every weight matrix is made orthogonal (Jordan et al., 2024, kellerjordan.github.io).
+"""The optimiser Muon: momentum with orthogonalised updates of weight matrices (Jordan et al., 2024).
 
-A gradient's few strong directions drown its many weak ones; an orthogonal update moves along all of them alike, which
-takes fewer steps. Small models trained from scratch gained by it (ENSAM, 2025). `torch.optim.Muon` takes matrices only;
-here a convolution's weight is the matrix of its output channels by everything else.
+An orthogonal update moves along all directions of a gradient alike, weak ones too, which takes fewer steps
+(kellerjordan.github.io). Small models trained from scratch gained by it (ENSAM, 2025). `torch.optim.Muon` takes
+matrices only; here a convolution's weight is the matrix of its output channels by everything else.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 MOMENTUM = 0.95
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the quintic iteration that drives all singular values near 1 (Jordan et al.)."""
+"""Coefficients of the quintic iteration that drives all singular values near 1 (Jordan et al.)."""
 ADAMW_RMS = 0.2
-"""Root mean square of an AdamW update at learning rate 1; scaled to it, both optimisers take the same rate."""
+"""Root mean square of an AdamW update at learning rate 1; with updates scaled to it, both optimisers share one rate."""
 
 
 class Muon(torch.optim.Optimizer):
-    """For weights of two and more dimensions; everything else belongs to AdamW."""
+    """Muon for weights of two and more dimensions; all other parameters belong to AdamW."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is None:
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest matrix, about, whose singular values are all 1: Newton-Schulz iterations of a quintic."""
+    """Approximately the nearest orthogonal matrix, by quintic Newton-Schulz iterations; shape kept."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix

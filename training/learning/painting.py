@@ -1,7 +1,7 @@
-"""How the CT of an atlas is painted: HU for each label value, drawn anew for each sample, and texture.
+"""CT synthesis for atlases, label maps without a CT: HU of each label value, drawn for each sample, and texture.
 
-`Palette` is made once a case, `Paint` is drawn on the host for each sample, and the device paints one patch
-(64, 64, 64) by it, from nothing but its labels. All HU of kinds are those of real CTs (`training.data.kind_hu`).
+`Palette` is made once for each case, `Paint` is drawn on the host for each sample, and the device synthesises a patch
+(64, 64, 64) from its labels. HU of the classes are those of real CTs (`training.data.kind_hu`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.learning.looks import AIR_HU, GRAIN_GAIN, VALUES, faded
+from training.learning.looks import AIR_HU, GRAIN_GAIN, VALUES, smoothed
 from training.vocabulary import group_of_kind, kinds_of
 
 COARSE = 4
-"""Voxels between the points of the noise from which vessels and loops of bowel are cut."""
+"""Voxels between the points of the smooth noise whose level sets form vessels and loops of bowel."""
 NEVER = 99.0
 GAS_HU = -900.0
 BONES = frozenset({"Vertebrae", "Ribs", "Other bones", "Limb bones"})
 BONY = frozenset({"skull", "mandible", "hyoid"})
 MARROW_SHARE = 0.75
-"""HU of marrow, as a share of those of a whole bone."""
+"""HU of marrow, as a share of the mean HU of a whole bone."""
 VESSELS = "Cardiovascular vessels"
 NATIVE_BLOOD_HU = 42.0
 NATIVE_HU = {
@@ -39,21 +39,21 @@ NATIVE_HU = {
     "uterus": 45.0,
     "adrenal_gland": 25.0,
 }
-"""Kind to its HU without contrast, where a contrast agent changes it much; each vessel has `NATIVE_BLOOD_HU`."""
+"""HU without contrast of classes that a contrast agent changes much; vessels have `NATIVE_BLOOD_HU`."""
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """How one label value looks.
+    """The appearance of one label value.
 
     Attributes:
-        kinds: whose mean HU it has.
-        mean, deviation: HU instead of those of the kinds; None for theirs.
-        cortex: HU by which the outer voxels of a bone are brighter; 0 where it has none.
-        other_hu, other_above: what lies where smooth noise exceeds `other_above` of its deviations.
-        strand_hu, strand: what thin strands hold, and their half-width in deviations of the noise.
-        sheets: the strands are sheets, such as those between muscles, rather than threads.
-        gas_above: gas lies where another noise exceeds this.
+        kinds: classes whose mean HU it has.
+        mean, deviation: HU in place of those of the classes; None for theirs.
+        cortex: HU by which the outer voxels of a bone are brighter; 0 without a cortex.
+        other_hu, other_above: HU where smooth noise exceeds `other_above` standard deviations.
+        strand_hu, strand: HU of thin strands, and their half-width in standard deviations of the noise.
+        sheets: whether strands are sheets, as between muscles, rather than threads.
+        gas_above: there is gas where another noise exceeds this many standard deviations.
 
     """
 
@@ -111,7 +111,7 @@ FILLERS: dict[str, Tissue] = {
     "other_bones": replace(_BONE, kinds=("vertebra", "hip")),
     "label_*": _MUSCLE,
 }
-"""Names that no vocabulary knows, or patterns of such, to what they look like."""
+"""Appearance of names outside the label set, or of patterns of names."""
 _ONE_BONE = {"other_bones": "filler_bone"}
 """Two names of one bone, between which there is no cortex."""
 
@@ -134,7 +134,7 @@ _GROUPS: dict[str, Tissue] = {
 
 
 def tissue_of(name: str) -> Tissue:
-    """How a label of this name looks; what is not known looks like muscle."""
+    """The appearance of a label; unknown labels look like muscle."""
     for pattern, tissue in FILLERS.items():
         if fnmatchcase(name, pattern):
             return tissue
@@ -142,18 +142,18 @@ def tissue_of(name: str) -> Tissue:
     if not kinds:
         return _MUSCLE
     looks = [_KINDS.get(kind) or _GROUPS.get(group_of_kind(kind)) or Tissue() for kind in kinds]
-    # A name of several kinds looks like the one that shows most: bowel has gas, a bone its cortex.
+    # A name of several classes takes the most conspicuous appearance: gas of bowel, cortex of bone.
     shows = max(looks, key=lambda look: (look.cortex, -look.gas_above, -look.other_above))
     return replace(shows, kinds=kinds if len(kinds) < 6 else kinds[:1])
 
 
 @dataclass(frozen=True)
 class Palette:
-    """How the label values of one case look, as tables of 256 rows."""
+    """The appearance of all label values of one case, as tables of 256 rows."""
 
     tissues: Mapping[int, Tissue]
     solid: NDArray[np.float32]
-    """Number of the bone that a value is part of; 0 for what is no bone."""
+    """Number of the bone of each value; 0 for values that are no bone."""
     hu: Mapping[str, tuple[float, float, float]]
 
     @classmethod
@@ -173,7 +173,7 @@ MEAN, DEVIATION, CORTEX, SOLID, OTHER_HU, OTHER_ABOVE, STRAND_HU, STRAND, THREAD
 
 @dataclass(frozen=True)
 class Paint:
-    """A drawn patient: `tables` float32 (10, 256), and how much of partial volume and of grain there is."""
+    """A drawn appearance: `tables` float32 (10, 256), strength of partial volume, and share of correlated noise."""
 
     tables: NDArray[np.float32]
     partial: float
@@ -181,7 +181,7 @@ class Paint:
 
     @classmethod
     def random(cls, rng: np.random.Generator, palette: Palette) -> Paint:
-        """Draw contrast, fat, muscle and marrow of a patient, then the HU of each of his structures."""
+        """Draw contrast, fat, muscle and marrow of a patient, then the HU of each structure."""
         contrast = float(rng.uniform(0.3, 1.2)) if rng.random() < 0.6 else 0.0
         shared = {group: float(np.clip(rng.normal(), -2, 2)) for group in ("Fat", "Muscles", "bone")}
         bright = rng.uniform(0.6, 1.3)
@@ -222,10 +222,10 @@ class Paint:
         gas = ((beside - of_voxel[GAS_ABOVE]) * 6).clamp(0, 1)
         hu = hu.lerp(torch.full_like(hu, GAS_HU), gas)
         hu = hu + of_voxel[CORTEX] * _rim(of_voxel[SOLID], labels > 0) * (0.7 + 0.3 * threads).clamp(0.2, 1.3)
-        hu = hu.lerp(faded(hu[None])[0], self.partial)
+        hu = hu.lerp(smoothed(hu[None])[0], self.partial)
         white = torch.randn(hu.shape, generator=generator, device=device)
-        grain = faded(white.roll(1, 0)[None])[0] * GRAIN_GAIN
-        return hu + faded(of_voxel[DEVIATION][None])[0] * white.lerp(grain, self.grain)
+        grain = smoothed(white.roll(1, 0)[None])[0] * GRAIN_GAIN
+        return hu + smoothed(of_voxel[DEVIATION][None])[0] * white.lerp(grain, self.grain)
 
 
 def _drawn(
@@ -235,7 +235,7 @@ def _drawn(
     contrast: float,
     shared: Mapping[str, float],
 ) -> tuple[float, float]:
-    """Mean and deviation of a kind in one patient."""
+    """Mean and standard deviation of HU of a class in one patient."""
     mean, deviation, between = hu[kind]
     group = group_of_kind(kind)
     own = float(np.clip(rng.normal(), -2, 2))
@@ -255,7 +255,7 @@ def _strand_hu(tissue: Tissue, contrast: float) -> float:
 
 
 def _smooth_noise(count: int, step: int, shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Noises of a deviation of about 1 that change over so many voxels: (count, z, y, x)."""
+    """Smooth noise with a standard deviation of about 1 and a period of `step` voxels, (count, z, y, x)."""
     points = [size // step + 1 for size in shape]
     coarse = torch.randn((1, count, *points), generator=generator, device=device)
     fine = F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)[0]
@@ -263,7 +263,7 @@ def _smooth_noise(count: int, step: int, shape: torch.Size, generator: torch.Gen
 
 
 def _rim(solid: Tensor, there: Tensor) -> Tensor:
-    """How much of a bone's voxel borders on anything else: 0 to 1, and 0 where it borders on nothing painted."""
+    """1 for voxels of a bone that border on other labels, else 0; borders on background do not count."""
     count = torch.zeros_like(solid)
     for axis in range(3):
         size = solid.shape[axis] - 1

@@ -1,4 +1,4 @@
-"""What is learnt, in which shares and how fast: a recipe of the loop, read from YAML."""
+"""The configuration of the training loop, read from YAML: tasks, sampling weights and learning rates."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TASKS = ("label_maps", "clicks", "cross_patch")
 
 @dataclass(frozen=True)
 class Task:
-    """One task of the loop.
+    """One training task.
 
     Attributes:
-        share: of all steps; the shares need not sum up to 1.
-        batch: patches of a step.
+        share: sampling weight of the task among all steps; the weights need not sum to 1.
+        batch: patches in a step.
         rate: learning rate.
-        rounds: of clicks on the same patches, each with a step of the optimiser.
-        pieces: share of samples whose structure is a supervoxel.
+        rounds: click rounds on the same patches, each with an optimiser step.
+        pieces: share of samples whose target is a supervoxel.
 
     """
 
@@ -41,19 +41,19 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run depends on but the data.
+    """All settings of a run except the data.
 
     Attributes:
-        network, network_changes: the network by name, and sizes of it that are changed.
-        held_out: patients that are not learnt from.
-        regions: region to its share among the samples.
-        tasks: of `TASKS`, by name.
-        prompting, poses, looks: as in their modules.
-        stray: how far, in voxels on each axis, a patch's centre strays from the structure that was drawn.
-        warmup_steps: in which the rate rises. anneal: whether the rate falls with the time of a run that has one.
-        ema_decay: of the running average of the weights, a step.
+        network, network_changes: the network by name, and changed sizes.
+        held_out: patients left out of training.
+        regions: sampling weight of each region of the body.
+        tasks: the tasks by name, of `TASKS`.
+        prompting, poses, looks: sampling of prompts, poses and appearances, as in their modules.
+        stray: centre jitter, voxels on each axis: the largest distance of a patch's centre from the drawn voxel.
+        warmup_steps: steps in which the learning rate rises. anneal: whether the rate falls over the time of a run.
+        ema_decay: decay of the moving average of the weights for each step.
         precision: "float32" or "bfloat16".
-        seed: of everything drawn.
+        seed: seed of all random draws.
 
     """
 
@@ -78,9 +78,9 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path | str) -> Plan:
-        """From a YAML file, or one of training/plans by its name; `base` names one whose fields it changes.
+        """Read a YAML file, or a file of training/plans by name; the key `base` names a file whose fields it overrides.
 
-        Raises RecipeError for what is missing, unknown, or cannot be.
+        Raises RecipeError for missing, unknown or invalid fields.
         """
         values = recipe_values(Path(path), FOLDER)
         try:

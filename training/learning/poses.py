@@ -1,8 +1,7 @@
-"""How a patch is laid into a patient: turned, mirrored, scaled, and bent smoothly.
+"""Spatial augmentation: rotation, mirroring, scaling and smooth deformation of a sample.
 
-A pose is drawn on the host, once for all patches of a sample, so that two patches of it overlap exactly. It is a
-function from voxels of the patch to voxels of the case, sampled on a coarse grid, which the device interpolates.
-Positions are (z, y, x).
+A pose is drawn on the host, once for all patches of a sample, so that two patches of a sample overlap exactly. It maps
+voxels of the patch to voxels of the case on a coarse grid, which the device interpolates. Positions are (z, y, x).
 """
 
 from __future__ import annotations
@@ -17,21 +16,22 @@ from torch import Tensor
 from CTSAM3DLib.imaging.resampling import PATCH
 
 COARSE = 17
-"""Points along an axis at which a pose is computed: every fourth voxel of a patch, and one beyond its end."""
+"""Points of the coarse grid along an axis: every fourth voxel of a patch, and one beyond its end."""
 WAVES = 4
+"""Sine waves that deform a sample."""
 
 
 @dataclass(frozen=True)
 class PoseRange:
-    """How far poses vary.
+    """The ranges that poses are drawn from.
 
     Attributes:
-        upright_share: of samples in which the patient is seen as scanned, but for a mirror: what is above and in front
-            tells structures apart. The others are turned onto any axes.
-        turn_degrees, scale, stretch: standard deviations of the angles, of the logarithm of the size and of those of
-            the three axes.
-        bend: greatest shift by all waves together, as a share of their wavelength; below about 0.15 nothing folds over.
-        wavelengths: of the waves that bend the patient, voxels.
+        upright_share: share of samples in the patient's orientation, perhaps mirrored; orientation helps to tell
+            structures apart. The axes of the others are permuted and flipped at random.
+        turn_degrees, scale, stretch: standard deviations of the rotation angles, of the logarithm of the scale, and of
+            the logarithm of the scale of each axis.
+        bend: largest shift by all waves together, as a share of their wavelength; below about 0.15 nothing folds over.
+        wavelengths: shortest and longest wavelength of the deformation, voxels.
 
     """
 
@@ -45,7 +45,7 @@ class PoseRange:
 
 @dataclass(frozen=True)
 class Pose:
-    """A drawn pose: voxel i of the sample lies at `anchor + matrix i + waves(i)` of the case."""
+    """A drawn pose: voxel i of the sample maps to `anchor + matrix @ i + waves(i)` of the case."""
 
     anchor: NDArray[np.float64]
     matrix: NDArray[np.float64]
@@ -58,7 +58,7 @@ class Pose:
 
     @classmethod
     def random(cls, anchor: NDArray[np.float64], rng: np.random.Generator, limits: PoseRange) -> Pose:
-        """A pose that leaves the voxel `anchor` of the case at voxel 0 of the sample, but for the bending."""
+        """A random pose that maps voxel 0 of the sample to `anchor` (z, y, x) of the case, up to the deformation."""
         if rng.random() < limits.upright_share:
             matrix = np.diag([1.0, 1.0, rng.choice([-1.0, 1.0])])
         else:
@@ -82,11 +82,11 @@ class Pose:
 
     @classmethod
     def plain(cls, anchor: NDArray[np.float64]) -> Pose:
-        """The patient as scanned."""
+        """The identity: the patient as scanned."""
         return cls(anchor, np.eye(3), np.zeros((WAVES, 3)), np.zeros(WAVES), np.zeros((WAVES, 3)))
 
     def points(self, start: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Where the coarse grid of the patch that begins at voxel `start` lies in the case: (3, 17, 17, 17)."""
+        """Voxels of the case at the coarse grid of the patch from voxel `start` on, (3, 17, 17, 17)."""
         along = [first + np.arange(COARSE) * (PATCH / (COARSE - 1)) for first in start]
         z, y, x = (axis.reshape(shape) for axis, shape in zip(along, ((-1, 1, 1), (1, -1, 1), (1, 1, -1)), strict=True))
         points = [
@@ -100,7 +100,7 @@ class Pose:
 
 
 def voxelwise(points: Tensor) -> Tensor:
-    """Points of coarse grids (b, 3, 17, 17, 17) for every voxel of the patches: (b, 3, 64, 64, 64)."""
+    """Interpolate coarse grids (b, 3, 17, 17, 17) to every voxel of the patches, (b, 3, 64, 64, 64)."""
     along = points
     # Axis by axis, and only to the last voxel: a trilinear interpolation in three short steps.
     for axis in (2, 3, 4):
@@ -109,7 +109,7 @@ def voxelwise(points: Tensor) -> Tensor:
 
 
 def _interpolated(points: Tensor, axis: int) -> Tensor:
-    """Linear between neighbours along an axis: 17 points become 64."""
+    """Linear interpolation along an axis: 17 points become 64."""
     step = PATCH // (COARSE - 1)
     share = torch.arange(step, device=points.device, dtype=points.dtype) / step
     share = share.reshape([-1 if k == axis + 1 else 1 for k in range(points.ndim + 1)])

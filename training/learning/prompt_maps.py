@@ -1,4 +1,4 @@
-"""The network's three prompt channels for a batch of patches, and how clicks and strokes enter them."""
+"""The prompt maps of a batch of patches, with clicks and scribbles drawn on the device."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from training.learning.strokes import Scribbles
 
 @dataclass
 class PromptMaps:
-    """What has been prompted in each patch so far.
+    """The prompts of each patch so far.
 
     Attributes:
-        previous: (b, 1, z, y, x) float32: the previous mask, which the caller sets.
-        drawn: (b, 2, z, y, x) float32: positive and negative prompts, not yet brought to the unit range.
+        previous: the previous mask, which the caller sets; float32 (b, 1, z, y, x).
+        drawn: positive and negative prompts, not yet scaled to 0..1; float32 (b, 2, z, y, x).
 
     """
 
@@ -27,8 +27,8 @@ class PromptMaps:
     drawn: Tensor
 
     @classmethod
-    def begun(cls, previous: Tensor) -> PromptMaps:
-        """No click yet; `previous` is (b, 1, z, y, x) float32, zeros where there is no mask."""
+    def starting_from(cls, previous: Tensor) -> PromptMaps:
+        """Prompt maps without clicks; `previous` is float32 (b, 1, z, y, x), zeros where there is no mask."""
         return cls(previous, torch.zeros_like(previous).repeat(1, 2, 1, 1, 1))
 
     @torch.no_grad()
@@ -48,13 +48,13 @@ class PromptMaps:
     def add_scribbles(self, scribbles: Scribbles) -> None:
         """Draw a scribble in each patch that has one: the union of the Gaussians of its voxels joins the map."""
         squares = squared_distance(scribbles.points(self.drawn.shape[2:]), RADIUS)
-        # Values that underflow take a processor many times longer, hence the bound before what is out of reach is 0.
+        # Bounded first, since denormal numbers take a processor many times longer; out of reach the map is 0.
         union = torch.exp(squares.clamp(max=3 * RADIUS**2) / (-2 * SIGMA**2)).masked_fill(squares >= FAR, 0.0)
         signs = torch.stack([scribbles.sign, ~scribbles.sign], dim=1)
         self.drawn = torch.maximum(self.drawn, union * signs[:, :, None, None, None])
 
     def tensor(self) -> Tensor:
-        """(b, 3, z, y, x) float32: previous mask, positive prompts, negative prompts."""
+        """The network's input [previous mask, positive, negative], float32 (b, 3, z, y, x)."""
         lowest, highest = self.drawn.amin(dim=(2, 3, 4), keepdim=True), self.drawn.amax(dim=(2, 3, 4), keepdim=True)
         extent = highest - lowest
         flat = extent == 0
@@ -63,6 +63,6 @@ class PromptMaps:
 
 
 def _product(profiles: list[Tensor]) -> Tensor:
-    """(b, 1, z, y, x) from what holds along each axis, (b, z), (b, y), (b, x)."""
+    """The outer product (b, 1, z, y, x) of profiles along each axis, (b, z), (b, y), (b, x)."""
     z, y, x = profiles
     return z[:, None, :, None, None] * y[:, None, None, :, None] * x[:, None, None, None, :]

@@ -1,7 +1,7 @@
-"""Prepared cases as they lie on the device, and the tables of what their labels mean.
+"""Training data on the device: volumes and label maps of all cases, and tables of the classes of their labels.
 
-Volumes lie in the device's memory from the first step to the last; what the drawing of samples needs
-(which structures there are, and some of their voxels) stays on the host.
+Volumes stay in the device's memory for the whole run; the data for sampling (the structures and some of their voxels)
+stay on the host.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from training.learning.painting import Palette
 from training.vocabulary import KINDS, VALUES, LabelTable, group_of_kind, label_table
 
 ANCHORS = 400
-"""Voxels kept of each structure, to lay patches around."""
+"""Voxels of each structure that patches can be centred on."""
 MIN_VOXELS = 20
+"""Voxels. Smaller structures are not sampled."""
 SCENE_NOTES = CaseNotes(complete=False)
 CONTRAST_HU = {
     "Cardiovascular vessels": (-60.0, 200.0),
@@ -33,7 +34,7 @@ CONTRAST_HU = {
     "heart_myocardium": (-20.0, 60.0),
     "kidney": (-20.0, 150.0),
 }
-"""Between which HU a contrast agent changes a kind, or those of a group."""
+"""Range of the change of HU by a contrast agent, of a class or of the classes of a group."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Structure:
     """One label of one case.
 
     Attributes:
-        case, value: which; `case` is an index.
-        kinds: what its voxels can be, without background; empty where nothing is known of it.
-        voxels: how many it has.
-        anchors: flat indices of some of them, uint32.
-        cut: whether it touches the border of the case, so that the scan does not show all of it.
-        of_pieces: whether `value` is one of `pieces`, not of `labels`.
+        case, value: index of the case, and label value.
+        kinds: classes that its voxels can have, without background; empty if unknown.
+        voxels: number of its voxels.
+        anchors: flat indices of some of its voxels, uint32.
+        cut: whether it touches the border of the case, so that the scan shows only a part.
+        of_pieces: whether `value` is a value of `pieces` (supervoxels), not of `labels`.
 
     """
 
@@ -64,7 +65,7 @@ class Resident:
     """All cases on a device.
 
     Attributes:
-        cases: what was prepared, in order.
+        cases: the prepared cases, in order.
         hu: HU above air of all cases that have a CT, one on top of the other: float32 (1, 1, slices, y, x).
         floors: int64 (cases,): the first slice of each case in `hu`; 0 for an atlas.
         labels: uint8, of all cases, one after the other. pieces: int16 of the same length, 0 where there are none.
@@ -72,7 +73,7 @@ class Resident:
         allowed: bool (cases, 256, kinds). weight: float (cases, 256). instance: bool (cases, 256). kind: int64
             (cases, 256), the kind where there is only one, else -1.
         contrast: for each case (256, 2), as `looks.Look.random` takes it; on the host.
-        palettes: how the labels of an atlas are painted; None for a case that has a CT.
+        palettes: how the CT of an atlas is synthesised; None for a case with a CT.
         structures: of labels. pieces_structures: supervoxels.
 
     """
@@ -141,7 +142,7 @@ def _numbers(case: PreparedCase) -> NDArray[np.int16]:
 
 
 def table_of(case: PreparedCase) -> LabelTable:
-    """What the labels of a case mean. Every label of a synthetic scene is one thing, whether it has a name or not."""
+    """The classes of the labels of a case. In a synthetic scene every label is one instance, named or not."""
     if case.source == "atlas":
         return label_table(case.names, atlas_notes(case.name.removeprefix(ATLAS_PREFIX)))
     if case.source != "phantom":
@@ -171,7 +172,7 @@ def _pieces(index: int, case: PreparedCase) -> list[Structure]:
 
 
 def _where(label_map: NDArray[np.integer]) -> Sequence[tuple[int, int, NDArray[np.uint32], bool]]:
-    """Value, voxels, some voxels, and whether it touches the border, of each label of a map that is large enough."""
+    """Of each large enough label: value, number of voxels, indices of some, and whether it touches the border."""
     flat = label_map.ravel()
     labelled = np.flatnonzero(flat).astype(np.uint32)
     values = flat[labelled]

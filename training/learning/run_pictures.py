@@ -1,4 +1,4 @@
-"""Pictures of a run: how it learns, and what it answers."""
+"""Pictures of a run: predictions of a batch, and the learning curve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from training.learning.algorithm1 import Batch
 
 SHOWN = 12
 SMOOTHING = 20
-"""Steps of which the curve shows the mean."""
+"""Steps over which the curve is averaged."""
 
 
 def draw_samples(batch: Batch, path: Path) -> None:

@@ -1,8 +1,8 @@
-"""Samples made on the device: which structure of which patient, laid how, looking how.
+"""The sampler: which structure of which patient, with spatial and appearance augmentation.
 
-The host draws (a case by region, a structure by kind and size, a pose, a look), by a generator for each step, so that a
-run that goes on meets the samples that would have come. The device reads and changes the patches. Patches are
-(batch, 64, 64, 64) in z, y, x.
+The host draws a case by region, a structure by class and size, a pose and a look, from a random generator for each
+step, so that a resumed run draws the same samples. The device reads and augments the patches, (batch, 64, 64, 64) in
+z, y, x.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from training.learning.poses import PATCH, Pose, PoseRange, voxelwise
 from training.learning.resident import Resident, Structure
 
 SMALL_VOXELS = 1500.0
-"""Structures of fewer voxels are drawn more often, as far as twice."""
+"""Voxels. Structures with fewer voxels are sampled more often."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One patch as it was drawn.
+    """The draws of one patch.
 
     Attributes:
-        structure: whose voxels are the truth.
-        pose: of its patient.
-        start: the patch's first voxel in the pose, (3,).
-        points: where the coarse grid of the patch lies in the case, as of `Pose.points`.
-        look: how it is changed.
-        paint: what the CT of an atlas is painted with; None where there is a CT.
+        structure: the target; its voxels are the ground truth.
+        pose: spatial augmentation of its patient.
+        start: first voxel of the patch in the pose, (3,).
+        points: the coarse grid of the patch in the case, from `Pose.points`.
+        look: appearance augmentation.
+        paint: how the CT of an atlas is synthesised; None for a case with a CT.
 
     """
 
@@ -49,7 +49,7 @@ class Placement:
     paint: Paint | None
 
     def moved(self, offset: NDArray[np.int64]) -> Placement:
-        """Another patch of the same patient in the same pose and look, its first voxel so many voxels on."""
+        """Another patch of the same patient, pose and look, shifted by `offset` voxels (z, y, x)."""
         start = self.start + offset
         return replace(self, start=start, points=self.pose.points(start))
 
@@ -60,8 +60,8 @@ class Patches:
 
     Attributes:
         hu: float32 (b, 64, 64, 64).
-        labels: uint8, of each one's case. cases: int64 (b,), which.
-        truth: bool, the structure that was drawn.
+        labels: uint8 (b, 64, 64, 64), label values of each patch's case. cases: int64 (b,), indices of the cases.
+        truth: bool (b, 64, 64, 64), the target structure.
 
     """
 
@@ -72,14 +72,15 @@ class Patches:
 
 
 class Drawing:
-    """Draws structures in fixed shares.
+    """Samples structures by fixed weights.
 
-    A region is drawn by its share, a case within it by the root of its number of structures, a structure so that kinds
-    come about equally often wherever their region shows them; small and thin ones, and those cut by the scan, more.
+    A region is drawn by its weight, a case in the region by the square root of its number of structures, and a
+    structure so that classes come about equally often; small structures, and structures cut by the scan, come more
+    often.
     """
 
     def __init__(self, resident: Resident, region_shares: Mapping[str, float]) -> None:
-        """Raises ValueError for a share of a region that no case is of, and for cases of a region without a share."""
+        """Raises ValueError where weights and the regions of the cases do not match."""
         regions = {case.region for case in resident.cases}
         if odd := sorted(regions ^ region_shares.keys()):
             raise ValueError(
@@ -90,14 +91,14 @@ class Drawing:
         self._pieces = _weighted(resident, resident.pieces_structures, region_shares)
 
     def structure(self, rng: np.random.Generator, of_pieces: bool = False) -> Structure:
-        """A structure, or a supervoxel."""
+        """Draw a structure, or a supervoxel."""
         structures, cumulative = self._pieces if of_pieces else self._labels
         return structures[int(np.searchsorted(cumulative, rng.random(), side="right"))]
 
     def placement(
         self, structure: Structure, rng: np.random.Generator, stray: int, poses: PoseRange, looks: LookRange
     ) -> Placement:
-        """A patch around a voxel of the structure, whose centre strays from it by up to `stray` voxels on each axis."""
+        """Draw a patch around a voxel of the structure, with a centre jitter of up to `stray` voxels on each axis."""
         case = self._resident.cases[structure.case]
         anchor = np.unravel_index(int(structure.anchors[rng.integers(len(structure.anchors))]), case.labels.shape)
         pose = Pose.random(np.array(anchor, float), rng, poses)
@@ -109,7 +110,7 @@ class Drawing:
 
 
 def read(resident: Resident, placements: Sequence[Placement], generator: torch.Generator) -> Patches:
-    """The patches on the resident's device; nothing waits for it."""
+    """Read the patches on the device, without synchronising with it."""
     device = resident.weight.device
 
     def there(values: NDArray[Any]) -> Tensor:
@@ -147,7 +148,7 @@ def _interpolated(resident: Resident, cases: Tensor, where: Tensor) -> Tensor:
 
 
 def scaled(hu: Tensor, window: tuple[float, float]) -> Tensor:
-    """HU (b, 64, 64, 64) as the network sees them: (b, 1, 64, 64, 64), 0 to 1."""
+    """Scale HU (b, 64, 64, 64) to the network's input (b, 1, 64, 64, 64), 0..1 over the window."""
     low, high = window
     image = (hu.clamp(low, high) - low) / (high - low)
     return image[:, None].contiguous(memory_format=torch.channels_last_3d)
@@ -156,7 +157,7 @@ def scaled(hu: Tensor, window: tuple[float, float]) -> Tensor:
 def _weighted(
     resident: Resident, structures: Sequence[Structure], region_shares: Mapping[str, float]
 ) -> tuple[Sequence[Structure], NDArray[np.float64]]:
-    """The structures and their cumulative probability."""
+    """The structures and their cumulative probabilities."""
     of_case: dict[int, list[int]] = {}
     for index, structure in enumerate(structures):
         of_case.setdefault(structure.case, []).append(index)
@@ -168,13 +169,13 @@ def _weighted(
         cases = {case: len(found) ** 0.5 for case, found in of_case.items() if regions[case] == region}
         for case, share in cases.items():
             found = [structures[index] for index in of_case[case]]
-            own = np.array([_want(each, common[region, each.kinds]) for each in found])
+            own = np.array([_weight(each, common[region, each.kinds]) for each in found])
             weights[of_case[case]] = own / own.sum() * share / sum(cases.values()) * region_shares[region] / total
     cumulative = weights.cumsum()
     return structures, np.append(cumulative[:-1] / cumulative[-1], 1.0) if len(cumulative) else cumulative
 
 
-def _want(structure: Structure, alike: int) -> float:
-    """How much a structure is wanted among those of its case; `alike` are of its kinds in the region."""
+def _weight(structure: Structure, same_class: int) -> float:
+    """Sampling weight of a structure in its case; `same_class` structures of its classes are in the region."""
     smallness = min(max(SMALL_VOXELS / structure.voxels, 0.25), 4.0) ** 0.25
-    return smallness * (1.2 if structure.cut else 1.0) / max(alike, 1) ** 0.5
+    return smallness * (1.2 if structure.cut else 1.0) / max(same_class, 1) ** 0.5

@@ -1,7 +1,7 @@
-"""Masks to correct, simulated on the device: what a patch's previous mask may be before the first click.
+"""Simulated starting masks on the device: previous masks of patches before the first click, to be corrected.
 
-People correct what they painted roughly, what a threshold found, what another program answered, and what growing from
-the neighbouring patch left too small, too large or beside the structure.
+People correct rough painting, thresholds, masks of other programs, and growth from a neighbouring patch that is too
+small, too large or shifted.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from training.learning.draws import Generator, by_patch
 from training.learning.morphology import grown_by, resized_by
 
 MANNERS = ("none", "paint", "threshold", "moved", "cut", "joined", "answer")
-"""No mask, a few painted balls, voxels of the structure's intensity around it, the structure moved and resized, the
-structure without a piece, the structure with a piece beside it, and another model's answer."""
+"""Models of starting masks: none, a few painted balls, voxels of similar intensity, the structure moved and resized,
+the structure without a part, the structure with a part beside it, and another model's mask."""
 CONFIDENCE = (0.7, 1.0)
-"""Highest value of a mask, drawn for each patch."""
+"""Range of the value inside a mask, drawn for each patch."""
 BALLS = 5
 STRAY = 2
-"""How far, in voxels on each axis, the middle of a painted ball lies from a voxel of the structure at most."""
+"""Voxels on each axis. Largest distance of a ball's centre from a voxel of the structure."""
 BALL_SIZES = (0.3, 0.9)
-"""Radii of painted balls, next to that of a ball of the structure's volume."""
+"""Range of radii of balls, relative to the radius of a ball of the structure's volume."""
 MIN_BALL = 1.5
 WINDOWS_HU = (20.0, 100.0)
-"""How far a threshold reaches to both sides of the structure's mean intensity."""
+"""HU. Range of the half-width of a threshold's window around the structure's mean intensity."""
 MARGIN = 6
-"""How far, in voxels on each axis, a threshold reaches beyond the structure's bounding box at most."""
+"""Voxels on each axis. Largest margin of a threshold's box around the structure."""
 SHIFT = 6
 RESIZING = 3
 PIECE = 5
-"""How thick, in voxels, a piece beside the structure is at most."""
+"""Voxels. Thickness of a part beside the structure."""
 
 
 @torch.no_grad()
@@ -44,18 +44,18 @@ def starting_masks(
     generator: Generator = None,
     answer: Tensor | None = None,
 ) -> Tensor:
-    """A mask to correct for each patch.
+    """Draw a starting mask for each patch.
 
     Args:
-        truth: bool, (b, 1, z, y, x). Patches without foreground get no mask, but for another model's answer.
+        truth: bool, (b, 1, z, y, x). Patches without foreground get no mask, except from another model.
         hu: (b, 1, z, y, x): the CT in HU, of any real type.
-        shares: of the `MANNERS`, by name; their sum need not be 1. The manner is drawn for each patch. Every manner
-            whose share is above 0 is made for all patches.
+        shares: sampling weights of the `MANNERS`, by name; they need not sum to 1. The manner is drawn for each patch.
+            Every manner with a weight above 0 is computed for all patches.
         generator: draws the manner and everything else.
-        answer: (b, 1, z, y, x) probabilities of another model, needed if their share is above 0.
+        answer: probabilities of another model, (b, 1, z, y, x), needed if their weight is above 0.
 
     Returns:
-        float32, (b, 1, z, y, x): up to 0.7 to 1 inside, 0 outside; an answer keeps its lower values.
+        float32, (b, 1, z, y, x): 0 outside, a value from `CONFIDENCE` inside; another model's lower values are kept.
 
     Raises:
         ValueError: a manner is not known, a share is negative, no share is above 0, or the answer is missing.
@@ -84,13 +84,13 @@ def starting_masks(
             mask = answer
         masks = torch.where(by_patch(manner == index), mask.float(), masks)
     confidence = draws.uniform(batch, generator, device, *CONFIDENCE)
-    # No confidence is below 0.5, so that the same voxels lie above 0.5 as before.
+    # No confidence is below 0.5, so the mask at threshold 0.5 does not change.
     return torch.minimum(masks, by_patch(confidence))
 
 
 @torch.no_grad()
 def rough_paint(truth: Tensor, generator: Generator = None) -> Tensor:
-    """The union of `BALLS` balls in and around each structure, in parts on top of each other; bool as `truth`."""
+    """The union of `BALLS` balls in and around each structure, which may overlap; bool as `truth`."""
     batch, device = len(truth), truth.device
     radius = (truth.flatten(1).sum(dim=1) * (3 / (4 * torch.pi))) ** (1 / 3)
     painted = torch.zeros_like(truth)
@@ -131,9 +131,9 @@ def threshold(truth: Tensor, hu: Tensor, generator: Generator = None) -> Tensor:
 
 @torch.no_grad()
 def moved(truth: Tensor, generator: Generator = None) -> Tensor:
-    """Each structure up to `SHIFT` voxels away on each axis, then up to `RESIZING` voxels thicker or thinner.
+    """Each structure shifted by up to `SHIFT` voxels on each axis, then dilated or eroded by up to `RESIZING` voxels.
 
-    Nothing comes in where a structure moves away from the patch's border. Bool as `truth`.
+    A shift away from the patch's border leaves background there. Bool as `truth`.
     """
     batch, device = len(truth), truth.device
     shifted = truth
@@ -150,7 +150,7 @@ def moved(truth: Tensor, generator: Generator = None) -> Tensor:
 
 
 def _widened(hit: Tensor, margin: Tensor) -> Tensor:
-    """(b, n) bool: from the first position hit to the last, and `margin` (b, 1) beyond both."""
+    """(b, n) bool: True from the first hit to the last, and `margin` (b, 1) beyond both."""
     index, size = torch.arange(hit.shape[1], device=hit.device), hit.shape[1]
     first = index.expand_as(hit).masked_fill(~hit, size).amin(dim=1, keepdim=True)
     last = index.expand_as(hit).masked_fill(~hit, -1).amax(dim=1, keepdim=True)
@@ -158,7 +158,7 @@ def _widened(hit: Tensor, margin: Tensor) -> Tensor:
 
 
 def _side(truth: Tensor, generator: Generator) -> Tensor:
-    """One side of a random plane through a voxel of each structure, with that voxel; bool as `truth`."""
+    """A half-space bounded by a random plane through a voxel of each structure; bool as `truth`."""
     batch, device = len(truth), truth.device
     point, _ = draws.voxels(truth, draws.uniform(batch, generator, device))
     normal = draws.directions(batch, generator, device)

@@ -1,8 +1,7 @@
-"""Scribbles, boxes and lassos, simulated on the device, and how they become the network's three prompt channels.
+"""Simulated scribbles, boxes and lassos on the device, as prompt maps of the network.
 
-A scribble is a row of clicks in the map of its sign; a box or a lasso is a starting mask that is 0.5 inside, in the
-channel of the previous mask, with no clicks of its own. Those who use the network take voxels above 0.5 of that channel
-for segmented, so that 0.5 says "maybe": the structure is somewhere in here, and nothing is claimed of any voxel.
+A scribble is a row of clicks in the map of its sign. A box or a lasso is a previous mask that is 0.5 inside, without
+clicks. Values above 0.5 in the previous mask mean "segmented", so 0.5 means "the structure is somewhere in here".
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from training.learning.morphology import grown_by
 
 UNSURE = 0.5
 LENGTHS_MM = (20.0, 60.0)
-"""How long scribbles are."""
+"""mm. Range of the length of scribbles."""
 BEND = 0.35
-"""How much the direction of a scribble changes at each voxel, next to its own length of 1."""
+"""Standard deviation of the change of a scribble's unit direction vector at each voxel."""
 LOOSE = 3
-"""How many voxels a box or a lasso is wider than the structure at most, on each side."""
+"""Voxels. Largest margin of a box or a lasso around the structure."""
 LASSO_SMOOTHING = 5
-"""Side, in voxels, of the square whose majority decides what a lasso holds."""
+"""Voxels. Side of the square of the majority filter that smooths a lasso."""
 
 
 class Scribbles(NamedTuple):
@@ -36,7 +35,7 @@ class Scribbles(NamedTuple):
     Attributes:
         path: (b, n, 3) int64: voxels z, y, x, each beside the one before or, after the end, the last one again.
         sign: (b,) bool: True is positive.
-        there: (b,) bool: False where a patch has no scribble; its path and sign then say nothing.
+        there: (b,) bool: False where a patch has no scribble; its path and sign are then meaningless.
 
     """
 
@@ -62,7 +61,7 @@ def scribbles(
     start: Tensor | None = None,
     lengths: tuple[float, float] = LENGTHS_MM,
 ) -> Scribbles:
-    """Curved paths through a region, which go on in their direction and turn where the region ends.
+    """Curved paths through a region, which keep their direction and turn where the region ends.
 
     Args:
         region: bool, (b, 1, z, y, x): the structure, or where it is wrong (`clicks.error_region`). Paths stay inside.
@@ -84,7 +83,7 @@ def scribbles(
     position, there = draws.voxels(region, draws.uniform(batch, generator, device))
     if start is not None:
         position = start
-    # A rim of one voxel, which is not of the region, spares asking whether a step leaves the patch.
+    # Padding by one voxel outside the region replaces a check whether a step leaves the patch.
     rimmed = F.pad(region, (1,) * 6)
     shape = rimmed.shape[2:]
     rimmed = rimmed.flatten(1)
@@ -94,8 +93,8 @@ def scribbles(
     rays = around / lengths_of_steps[:, None]
     left = draws.uniform(batch, generator, device, shortest / spacing, longest / spacing)
     heading = draws.directions(batch, generator, device)
-    most = math.ceil(longest / spacing)  # no step is shorter than a voxel
-    turns = torch.randn(most, batch, 3, generator=generator, device=device) * BEND
+    max_steps = math.ceil(longest / spacing)  # no step is shorter than a voxel
+    turns = torch.randn(max_steps, batch, 3, generator=generator, device=device) * BEND
     here = _flat(position + 1, shape)
     path = [here]
     for turn in turns.unbind():
@@ -144,7 +143,7 @@ def boxes(truth: Tensor, generator: Generator = None, *, flat_share: float = 0.5
 
 @torch.no_grad()
 def lassos(truth: Tensor, generator: Generator = None) -> Tensor:
-    """What a loose line around each structure holds on one slice; see `unsure`.
+    """The interior of a loose outline of each structure on one slice; see `unsure`.
 
     The outline of the structure is widened by 1 to `LOOSE` voxels and smoothed, and its holes are filled.
 
@@ -171,7 +170,7 @@ def lassos(truth: Tensor, generator: Generator = None) -> Tensor:
 
 
 def unsure(interior: Tensor) -> Tensor:
-    """The starting mask that a box or a lasso is to the network: float32, 0.5 inside and 0 outside."""
+    """The previous mask of a box or a lasso: float32, 0.5 inside and 0 outside."""
     return interior.float() * UNSURE
 
 
@@ -195,7 +194,7 @@ def _slabs(truth: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
 
 
 def _enclosed(picture: Tensor) -> Tensor:
-    """Pixels with the set on all four sides: its holes, and little more."""
+    """Pixels with pixels of the set in all four directions: the holes of the set, and little more."""
     enclosed = torch.ones_like(picture)
     for dim in (-2, -1):
         enclosed &= picture.cumsum(dim=dim) > 0

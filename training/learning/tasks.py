@@ -1,8 +1,7 @@
-"""The tasks of the loop: what one step of each asks of the network, and what it got wrong.
+"""The tasks of the training loop: label maps, clicks (Algorithm 1) and cross-patch prompts, with their losses.
 
-The host draws the patches of a step (`Learning.draw`), ahead of time if it likes; the device reads them. Every task
-gives one loss after another to be descended, and changes nothing else. Figures are tensors on the device, which nobody
-looks at before the log is written.
+The host draws the patches of a step (`Learning.draw`), which can be prefetched; the device reads them. A task yields
+one loss after another, each for one optimiser step, with figures for the learning curve as tensors on the device.
 """
 
 from __future__ import annotations
@@ -23,17 +22,18 @@ from training.learning.resident import Resident
 from training.learning.samples import Drawing, Patches, Placement, read, scaled
 
 QUALITY_WEIGHT = 0.1
+"""Weight of the error of the quality estimate in the loss."""
 PAIR_OFFSET = 44
-"""Greatest distance, in voxels on each axis, between two patches of a pair."""
-HARMED = 0.2
-"""Share of masks shown to the cross-patch network that are not the truth but eroded."""
+"""Voxels on each axis. Largest distance between two patches of a pair."""
+ERODED_SHARE = 0.2
+"""Share of masks given to the cross-patch network that are eroded, since predicted masks are imperfect too."""
 
 Step = Iterator[tuple[Tensor, dict[str, Tensor]]]
-"""Losses to descend, one after another, each with its figures."""
+"""Losses, one for each optimiser step, with their figures."""
 
 
 class Learning:
-    """All that the tasks work with."""
+    """Network, data and settings of all tasks."""
 
     def __init__(
         self, network: CTSAM3D, prototypes: Prototypes, resident: Resident, plan: Plan, generator: torch.Generator
@@ -44,7 +44,7 @@ class Learning:
         self._device = resident.weight.device
 
     def draw(self, name: str, task: Task, rng: np.random.Generator) -> list[Placement]:
-        """The patches of a step of a task; of the cross-patch task those shown, then as many asked about."""
+        """Draw the patches of a step; for the cross-patch task the segmented patches, then as many neighbours."""
         found = []
         for _ in range(task.batch):
             structure = self._drawing.structure(rng, of_pieces=rng.random() < task.pieces)
@@ -55,7 +55,7 @@ class Learning:
         return found
 
     def losses(self, name: str, task: Task, placements: list[Placement]) -> Step:
-        """What a step of a task gets wrong in the patches drawn for it."""
+        """The losses of a step of a task on the patches drawn for it."""
         with torch.no_grad():
             patches = read(self.resident, placements, self.generator)
         if name == "label_maps":
@@ -63,54 +63,57 @@ class Learning:
         return self._of_clicks(patches, task.rounds) if name == "clicks" else self._of_neighbours(patches)
 
     def _of_label_maps(self, patches: Patches) -> Step:
-        """Kinds, places and borders of whole label maps."""
+        """Classes, places and affinities of whole label maps."""
         assert self.network.semantics is not None  # a plan with this task has a network that learns it
         with self._autocast():
-            known = self.network.semantics.embed(scaled(patches.hu, self.plan.window))
-        losses = label_losses(known, self.prototypes, patches, self.resident, self.generator)
+            embedding = self.network.semantics.embed(scaled(patches.hu, self.plan.window))
+        losses = label_losses(embedding, self.prototypes, patches, self.resident, self.generator)
         yield losses.total, {"kinds": losses.kinds, "places": losses.places, "borders": losses.borders}
 
     def _of_clicks(self, patches: Patches, rounds: int) -> Step:
-        """Rounds of clicks on the same patches (Algorithm 1); what is known before any click stays as it is."""
+        """Click rounds on the same patches (Algorithm 1); the voxel embedding is computed once and not trained."""
         image, truth = scaled(patches.hu, self.plan.window), patches.truth[:, None]
         prompted = Prompted(truth, patches.hu[:, None], self.plan.spacing, self.plan.prompting, self.generator)
-        known = None
+        embedding = None
         if self.network.semantics is not None:
             with torch.no_grad(), self._autocast():
-                known = self.network.semantics(image)
+                embedding = self.network.semantics(image)
         target = truth.float()
         for index in range(rounds):
             with self._autocast(encoding=True):
-                levels = self.network.encode(image, known)
+                levels = self.network.encode(image, embedding)
             with self._autocast():
                 logits, quality = self.network.decoder(levels, prompted.maps.tensor())
             probability = logits.detach().float().sigmoid()
             dice = dice_of(probability, target)
             loss = segmentation_loss(logits.float(), target) + QUALITY_WEIGHT * F.mse_loss(quality.float(), dice)
             yield loss, {f"dice_{index + 1}": dice.mean()}
-            prompted.answered(probability)
+            prompted.update(probability)
 
     def _of_neighbours(self, patches: Patches) -> Step:
-        """Where in a neighbouring patch a structure goes on, from label maps alone."""
-        image, asked_image = scaled(patches.hu, self.plan.window).chunk(2)
-        shown, asked = patches.truth[:, None].chunk(2)
+        """Heat maps of where a structure continues in a neighbouring patch; masks come from label maps."""
+        image, neighbour = scaled(patches.hu, self.plan.window).chunk(2)
+        shown, continued = patches.truth[:, None].chunk(2)
         mask = shown.float()
         eroded = -F.max_pool3d(-mask, 3, stride=1, padding=1)
-        harmed = torch.rand(len(mask), generator=self.generator, device=self._device) < HARMED
-        mask = torch.where(harmed[:, None, None, None, None], eroded, mask)
+        is_eroded = torch.rand(len(mask), generator=self.generator, device=self._device) < ERODED_SHARE
+        mask = torch.where(is_eroded[:, None, None, None, None], eroded, mask)
         with self._autocast():
-            proposed = self.network.predict_prompts(image, mask, asked_image)
-        error = F.mse_loss(proposed.float(), heat_maps(asked))
+            predicted = self.network.predict_prompts(image, mask, neighbour)
+        error = F.mse_loss(predicted.float(), heat_maps(continued))
         yield error * 100, {"heat_map_error": error}
 
     def _autocast(self, encoding: bool = False) -> torch.autocast:
-        """`encoding`: the last grid of the encoder is 2³; see `precise` in the decoder."""
+        """Autocast as the plan asks; encoding on a CPU is float32.
+
+        The encoder's last grid is 2³, where oneDNN's bfloat16 weight gradients are wrong on some processors.
+        """
         on = self.plan.precision == "bfloat16" and not (encoding and self._device.type == "cpu")
         return torch.autocast(self._device.type, torch.bfloat16, enabled=on)
 
 
 def heat_maps(truth: Tensor) -> Tensor:
-    """As `losses.heat_map`, for bool (b, 1, n, n, n): a Gaussian at the voxel nearest to the centroid."""
+    """Target heat maps as `losses.heat_map` computes them, for bool (b, 1, n, n, n); float32, the same shape."""
     side, device = truth.shape[-1], truth.device
     along = torch.arange(side, device=device, dtype=torch.float32)
     axes = [along.view(shape) for shape in ((1, -1, 1, 1), (1, 1, -1, 1), (1, 1, 1, -1))]

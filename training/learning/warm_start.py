@@ -1,4 +1,4 @@
-"""Begin with the weights of a network that is a little different: what fits is taken, what is wider is filled up."""
+"""Warm start: take the weights of a slightly different network where shapes allow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from CTSAM3DLib.model import CTSAM3D
 
 @torch.no_grad()
 def fitted(network: CTSAM3D, weights: Path) -> list[str]:
-    """Give a network the weights of a file; returns the names of its tensors that stay as they are.
+    """Load the weights of a file into a network; returns the names of its tensors that keep their values.
 
-    A convolution that only reads more channels than the file's takes its weights and reads nothing of the others yet,
-    so that the network answers as the file's does. Raises ModelError where the file cannot be read.
+    A convolution with more input channels than the file's takes its weights, and zeros for the new channels, so that
+    the network predicts as the file's. Raises ModelError where the file cannot be read.
     """
     trained = load(weights).network.state_dict()
     fresh = []

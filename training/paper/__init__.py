@@ -1,1 +1,1 @@
-"""Every table and figure of the paper from nothing, by one command; see `docs/exhibits.md`."""
+"""Reproduce every table and figure of the paper from scratch by one command; see `docs/exhibits.md`."""

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper from nothing: `python -m training.paper --output paper`.
+"""Reproduce every table and figure of the paper from scratch: `python -m training.paper --output paper`.
 
 Without data it writes synthetic data sets, curates one of them to TotalSeg++, trains the ablations at a tiny size,
 measures, and draws; with `--data NAME=FOLDER` it measures on real ones. Every step is done once: the same command goes
@@ -35,7 +35,7 @@ BUNDLED = "the bundled ctsam3d-small, trained on real CTs and on synthetic torso
 SYNTHETIC = "synthetic torsos in voxels of {spacing:g} mm, not patients"
 DEFAULT_METHODS = ("region-growing", "random-walker")
 MIN_VOXELS, MIN_SYNTHETIC_VOXELS = 100, 20
-"""Smaller structures are left out; synthetic voxels are large."""
+"""Voxels. Smaller structures are left out; voxels of synthetic CTs are large."""
 
 
 def main(

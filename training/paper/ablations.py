@@ -1,4 +1,4 @@
-"""The networks that the paper's ablations compare, and a quick training of each at a tiny size.
+"""The networks of the paper's ablations, and a quick training of each at a tiny size.
 
 The real ones are trained by their recipes for days (`docs/training.md`); the tiny ones learn for seconds, so that the
 tables can be made at all. What they show is that the comparison runs, not what it comes to.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config import Recipe
-from training.data.stream import training_stream
+from training.data.stream import training_sampler
 from training.learning.distributed import World
 from training.train import Trainer, finish
 
@@ -30,7 +30,7 @@ TINY_NETWORK: dict[str, Any] = {
     "quality_width": 8,
     "cross_patch_widths": (4, 8, 8, 8, 16),
 }
-"""Changes to the bundled network, which learns from few steps."""
+"""Changes to the bundled network, so that a few training steps suffice."""
 TINY: dict[str, Any] = {
     "network": "ctsam3d-small",
     "spacing": 3.0,
@@ -78,7 +78,7 @@ def tiny_recipe(ablation: Ablation, steps: int) -> Recipe:
 
 
 def train_tiny(ablation: Ablation, steps: int, data: Path, run: Path) -> Path:
-    """Train, or go on, and return the file of weights. Its output is in the run's `log.txt`.
+    """Train or resume, and return the file of weights. The output is in the run's `log.txt`.
 
     Raises VolumeError for data that cannot be read, TrainingError and OutputError.
     """
@@ -90,7 +90,7 @@ def train_tiny(ablation: Ablation, steps: int, data: Path, run: Path) -> Path:
     with (run / "log.txt").open("a", encoding="utf-8") as log, redirect_stdout(log), redirect_stderr(log):
         trainer = Trainer(tiny_recipe(ablation, steps), run, World.join("cpu"))
         trainer.resume()
-        trainer.train(training_stream(trainer.recipe, data, cache))
+        trainer.train(training_sampler(trainer.recipe, data, cache))
         trainer.save_state()
         finish(trainer, data, cache)
     return weights

@@ -1,4 +1,4 @@
-"""Who takes part in which exhibit, and what has to be measured of each for it."""
+"""The systems under evaluation: their exhibits, and the measurements that these need."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Need:
-    """What exhibits ask of a data set: these structures (all when empty) after these counts of clicks."""
+    """The measurements on a data set: these structures (all when empty) after these numbers of clicks."""
 
     dataset: str
     labels: tuple[str, ...]
@@ -52,7 +52,7 @@ class Need:
 
 
 def needs(exhibits: Iterable[str]) -> list[Need]:
-    """What has to be measured for some exhibits, one entry a data set."""
+    """The measurements that exhibits need, one entry for each data set."""
     wanted = set(exhibits)
     asked: list[tuple[str, tuple[str, ...], tuple[int, ...]]]
     asked = [(q.dataset, q.labels, (q.clicks,)) for table in TABLES if table.name in wanted for q in table.queries]
@@ -70,7 +70,7 @@ def needs(exhibits: Iterable[str]) -> list[Need]:
 
 
 def entrants(main: Network, ablations: Mapping[str, Network], baselines: Iterable[str]) -> list[Entrant]:
-    """All that take part, in the order they are shown.
+    """All systems, in the order of the exhibits.
 
     Args:
         main: the network that the exhibits are about.

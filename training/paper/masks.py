@@ -1,4 +1,4 @@
-"""The cases that Figure 5 and supplementary Figure 3 show: segmented again, and their masks kept."""
+"""The cases of Figure 5 and supplementary Figure 3: segment them again and store the masks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VALUES = {name: value for value, name in anatomy.EXTENDED.items()}
 def keep_case(
     folder: Path, pictured: PicturedCase, record: CaseRecord, labels: Sequence[str], choices: Sequence[MethodChoice]
 ) -> None:
-    """Click at these structures of a case by each method, unless that was done before.
+    """Segment these structures of a case by clicks with each method, unless stored already.
 
     The clicks are those of the evaluation's first seed, so the masks are those that were scored. Of structures that
     lie within one another the smaller is kept. Raises VolumeError, ModelError and OutputError.
@@ -67,7 +67,7 @@ def _masks(
 
 
 def _merged(masks: Mapping[str, NDArray[np.bool_]], ct: Volume) -> Volume:
-    """One label map, the largest structures lowest."""
+    """Masks merged into one label map; smaller structures overwrite larger ones."""
     merged = np.zeros(ct.array.shape, np.uint8)
     for name, mask in sorted(masks.items(), key=lambda item: -np.count_nonzero(item[1])):
         merged[mask] = _VALUES[name]

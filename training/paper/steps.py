@@ -1,4 +1,4 @@
-"""The steps of a study on this computer or a cluster; each does only what is not there yet."""
+"""The steps of a study, on this computer or a cluster; each step skips results that exist already."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ MAX_PICTURED = 2
 """Cases in supplementary Figure 3."""
 
 Records = Mapping[str, Sequence[CaseRecord]]
-"""Cases by the name of their data set in the exhibits."""
+"""Records of cases by the exhibits' name of their data set."""
 Runs = Mapping[MethodChoice, str]
-"""The names under which the lines of methods are filed."""
+"""Methods and the names of their runs in the results."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a study lies and what works on it."""
+    """The folder of a study, and the processes that work on it."""
 
     output: Path
     jobs: int
     scheduler: str | None
 
     def say(self, text: str) -> None:
-        """Tell the user what goes on."""
+        """Report progress to the user."""
         Console(stderr=True).print(text)
 
     @property
@@ -57,7 +57,7 @@ class Workplace:
 
 
 def begin(output: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder of a study, or go on with one that was begun with the same settings.
+    """Create the folder of a study, or resume one with the same settings.
 
     Raises CTSAM3DError for other settings, by which results of different data would be mixed; OutputError.
     """
@@ -102,7 +102,7 @@ def measure(
     seeds: int = 1,
     fewest_voxels: int = 100,
 ) -> dict[MethodChoice, str]:
-    """Complete the results with what the exhibits need of the data sets that there are.
+    """Add the results that the exhibits need of the available data sets.
 
     Where there are `labels`, no other structure is measured. A data set at which nothing can be measured is told, and
     the others go on. Raises OutputError.
@@ -133,7 +133,10 @@ def used_labels(needed: Sequence[str], labels: Sequence[str], records: Sequence[
 def keep_pictures(
     at: Workplace, taking_part: Sequence[Entrant], runs: Runs, records: Records, labels: Sequence[str] = ()
 ) -> None:
-    """Keep the masks of Figure 5's case and supplementary Figure 3's; a case that fails is told. Raises OutputError."""
+    """Store the masks of the cases of Figure 5 and supplementary Figure 3; failures are reported.
+
+    Raises OutputError.
+    """
     tasks = []
     for exhibit, dataset, needed, most in (
         (FIGURE5, FLARE22, FLARE22_ORGANS, 1),

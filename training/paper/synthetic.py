@@ -12,13 +12,13 @@ from training.data.synthetic_datasets import LAYOUTS, write_layout
 from training.exhibits.catalogue import BTCV, COLON, FLARE22, PANCREAS, TOTALSEG
 
 RAW = "totalsegmentator-v1"
-"""The layout that TotalSeg++ is curated from."""
+"""The layout from which TotalSeg++ is curated."""
 
 
 def synthetic_datasets(
     folder: Path, cases: int, spacing: float, jobs: int = 1, scheduler: str | None = None
 ) -> dict[str, Path]:
-    """The folders of all data sets by their names in the exhibits, written where they are not there yet.
+    """The folders of all data sets by their names in the exhibits, written if absent.
 
     The spacing is that of the voxels, mm.
     There are `cases` test cases in each, but half as many of TotalSeg++, whose structures are many. A third of its
@@ -34,7 +34,7 @@ def synthetic_datasets(
 
 
 def _layout(folder: Path, name: str, cases: int, spacing: float) -> Path:
-    """Write a layout aside and move it into its place, so that a folder that is there is whole."""
+    """Write a layout to a temporary folder and rename it, so that an existing folder is complete."""
     final = folder / LAYOUTS[name].folder
     if final.exists():
         return final

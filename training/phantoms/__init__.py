@@ -1,1 +1,1 @@
-"""Synthetic anatomy to train and test on."""
+"""Phantoms: synthetic anatomy for training and tests."""

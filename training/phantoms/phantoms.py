@@ -1,4 +1,4 @@
-"""Synthetic CT scenes with known labels: shapes of anatomy, values of CT, and none of any patient.
+"""Synthetic CT scenes with known labels: anatomical shapes with the HU of tissues.
 
 The scenes are made to teach clicking: many shapes, borders between tissues that are often only 15 to 40 HU apart, and
 the noise, blur and slice thickness of a scanner (after SynthFM-3D and ScribblePrompt).
@@ -59,7 +59,7 @@ def _tissue(rng: np.random.Generator, kind: str | None = None) -> float:
 
 
 def _near(rng: np.random.Generator, background: float) -> float:
-    """Return a value that is hard to tell from the background, or as often any tissue's."""
+    """Return HU close to the background, or, in half of the draws, those of any tissue."""
     if rng.random() < 0.5:
         return background + float(rng.choice([-1, 1]) * rng.uniform(15, 40))
     return _tissue(rng)
@@ -74,7 +74,7 @@ def _rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def _tessellation(canvas: Canvas, rng: np.random.Generator, background: float, labels: Iterator[int]) -> None:
-    """Fill the whole scene with touching regions: where each of several smooth noises is the largest."""
+    """Fill the scene with touching regions: the argmax of several smooth noises."""
     period = rng.uniform(16, 48)
     best = smooth_noise(rng, canvas.hu.shape, period)
     for _ in range(rng.integers(2, 6)):
@@ -144,7 +144,7 @@ def _sheet(canvas: Canvas, rng: np.random.Generator, hue: Hue, labels: Iterator[
 
 
 def _scan(hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the scene as a scanner shows it: texture, blur, thick slices, correlated noise."""
+    """Return the scene with the effects of a scanner: texture, blur, thick slices, correlated noise."""
     depth, height, width = hu.shape
     textured = hu + rng.uniform(0, 12) * smooth_noise(rng, hu.shape, rng.uniform(3, 8))
     sharpness = rng.uniform(0.4, 1.0)

@@ -1,4 +1,4 @@
-"""What data sets would label in a synthetic torso: structures under TotalSegmentator's names, tissues, tumours."""
+"""Labels of data sets in a synthetic torso: structures under TotalSegmentator's names, tissues, tumours."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PARTS = {
     "lung_left": ("lung_left",),
     "lung_right": ("lung_right",),
 }
-"""Name of a structure to the parts that the phantom has of it; a structure that is not here is one part."""
+"""Structure to its parts in the phantom; a structure that is not listed is one part."""
 TUMOUR_HU, TUMOUR_RADIUS_MM, TUMOUR_RIM_MM = 45.0, 14.0, 3.0
 
 
 def labelled_as(phantom: TorsoPhantom, names: Mapping[int, str]) -> TorsoPhantom:
-    """The same CT labelled with those of these structures that it has, each under its own value."""
+    """The CT labelled with the given structures that it has, each under its own value."""
     found = structures(phantom)
     labels = np.zeros(phantom.labels.shape, np.uint8)
     used = {value: name for value, name in names.items() if name in found}
@@ -89,7 +89,7 @@ def _parts(phantom: TorsoPhantom) -> dict[str, np.ndarray]:
 
 
 def _lobes(lung: np.ndarray, side: str) -> dict[str, np.ndarray]:
-    """A lung cut along the oblique fissure, which rises backwards, and on the right along the horizontal one too."""
+    """A lung split along the oblique fissure, which rises backwards; the right one along the horizontal fissure too."""
     z, y, _x = np.ogrid[tuple(slice(size) for size in lung.shape)]
     centre_z, centre_y, _ = np.argwhere(lung).mean(axis=0)
     lower = lung & (z - centre_z < 0.8 * (y - centre_y))

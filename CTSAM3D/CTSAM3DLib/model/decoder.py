@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, quality_head
+from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, float32_on_coarsest_grid, quality_head
 from CTSAM3DLib.model.spade import PROMPT_MAPS, SpadeBlock
 
 MASK_CHANNELS = 2
@@ -40,7 +40,8 @@ class PromptDecoder(nn.Module):
         *skips, x = levels  # x: (b, c, 2, 2, 2)
         x = x.float()  # features encoded in bfloat16 on a GPU may have to be decoded on the CPU
         for block, upscale, maps in zip(self.blocks, self.upscales, resized(prompts), strict=True):
-            x = upscale(block(x, maps))  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³, 64³
+            with float32_on_coarsest_grid(x):
+                x = upscale(block(x, maps))  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³, 64³
             if skips:  # at 4³, 8³ and 16³
                 x = concatenated(x, skips.pop())  # (b, c + level, 2n, 2n, 2n)
         return self.mask_head(x)[:, :1], self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]

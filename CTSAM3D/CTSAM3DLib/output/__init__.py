@@ -1,1 +1,1 @@
-"""What becomes of a mask: .seg.nrrd files, pictures, and the record of how it was made."""
+"""Output of masks: .seg.nrrd files, pictures, and provenance."""

@@ -1,6 +1,6 @@
-"""A picture of masks on a CT: an axial, a coronal and a sagittal plane, as radiologists look at them.
+"""Pictures of masks on a CT: an axial, a coronal and a sagittal plane in radiological orientation.
 
-Planes are sampled along the patient's axes, so an oblique or sheared CT looks as upright as any other.
+Planes are resampled along the patient's axes, so oblique and sheared CTs are shown upright too.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ PALETTE: tuple[Color, ...] = (
     (0.80, 0.47, 0.65),
     (0.36, 0.45, 0.85),
 )
-"""Colours that differ for the colour-blind too (after Okabe and Ito), none of them a click's green or red."""
+"""Colours for the colour-blind too (after Okabe and Ito), without the green and red of clicks."""
 
 MARKERS: dict[bool, dict[str, Any]] = {
     True: {"marker": "o", "markersize": 7, "color": POSITIVE_COLOR, "markeredgecolor": "black", "linestyle": "none"},
     False: {"marker": "x", "markersize": 7, "color": NEGATIVE_COLOR, "markeredgewidth": 2.2, "linestyle": "none"},
 }
-"""How clicks are drawn, by whether they are positive."""
+"""Markers of positive (True) and negative (False) clicks."""
 FIELD_MM = 420.0
-"""No plane shows more than this along an axis."""
+"""Largest extent of a plane along an axis."""
 CLICK_RANGE_MM = 6.0
-"""Clicks this far from a plane are drawn on it."""
+"""Largest distance at which a click is drawn on a plane."""
 BACKGROUND, WRITING = "black", "#d8d8d8"
 WIDTH_INCHES, DPI = 12.0, 150
 LEGEND_INCHES, TITLE_INCHES, GAP_MM = 0.45, 0.3, 6.0
-MAX_COUNTED = 200_000  # voxels of a mask are enough to find its widest plane
+MAX_COUNTED = 200_000  # voxels of a mask suffice to find its largest plane
 
 
 class Overlay(NamedTuple):
-    """A mask (0 or 1) on any grid, what it shows, and in which colour (red, green, blue from 0 to 1)."""
+    """A mask (0 or 1) on any grid, with name and colour (red, green, blue, 0..1)."""
 
     mask: Volume
     name: str
@@ -61,7 +61,7 @@ class Overlay(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """How a plane is shown: the LPS axes (0..2) to the right and downwards, their signs, and the letters around."""
+    """The orientation of a plane: its LPS axes (0..2) to the right and downwards, the latter's sign, and letters."""
 
     name: str
     across: int
@@ -72,7 +72,7 @@ class View:
 
     @property
     def through(self) -> int:
-        """The axis that the plane is at right angles to."""
+        """The LPS axis (0..2) perpendicular to the plane."""
         return 3 - self.across - self.down
 
 
@@ -90,10 +90,20 @@ def three_planes(
     path: str | os.PathLike[str],
     window: tuple[float, float] = (-160, 240),
 ) -> None:
-    """Write a PNG of three planes of a CT with masks filled and outlined, and the clicks near each plane.
+    """Write a PNG of three planes of a CT with masks, filled and outlined, and clicks near each plane.
 
-    The planes lie where masks and clicks show most; where no mask is, through the last click or the CT's middle.
-    `window` is in HU. Raises OutputError.
+    The planes lie where masks and clicks show most; without a mask, through the last click or the CT's middle.
+
+    Args:
+        ct: the CT.
+        masks: masks on any grid, drawn in their order.
+        clicks: clicks to mark.
+        path: the PNG file.
+        window: HU shown as black and white.
+
+    Raises:
+        OutputError: the file cannot be written.
+
     """
     centre = _centre(ct, masks, clicks)
     corners = ct.geometry.corners(margin=0.5)
@@ -130,10 +140,10 @@ class _Plane:
         ends = self.geometry.corners(margin=0.5)
         top, bottom = (ends[:, view.down].min(), ends[:, view.down].max())[:: view.down_sign]
         self.extent = (ends[:, view.across].min(), ends[:, view.across].max(), bottom, top)
-        """Left, right, bottom, top in LPS mm, as matplotlib has it."""
+        """Left, right, bottom, top in LPS mm, in matplotlib's order."""
 
     def sample(self, volume: Volume, outside: float) -> NDArray[np.float32]:
-        """The volume interpolated at the pixels (rows, columns)."""
+        """The volume interpolated at the pixels, float32 (rows, columns)."""
         box = volume.geometry.box_around(self.geometry.corners())
         voxels = volume.array[box]
         if not voxels.size:
@@ -143,7 +153,7 @@ class _Plane:
 
 
 def _centre(ct: Volume, masks: Sequence[Overlay], clicks: Sequence[Click]) -> NDArray[np.float64]:
-    """The LPS point whose three planes show most of the masks, each measured by its widest plane, and of the clicks."""
+    """The LPS point whose three planes show most of masks and clicks; each mask is measured by its largest plane."""
     masked = [points for overlay in masks if len(points := _points(overlay.mask))]
     clicked = np.array([click.position for click in clicks])
     if not masked:
@@ -164,7 +174,7 @@ def _centre(ct: Volume, masks: Sequence[Overlay], clicks: Sequence[Click]) -> ND
 
 
 def _points(mask: Volume) -> NDArray[np.float64]:
-    """LPS mm of the mask's voxels, evenly thinned out where there are many; (N, 3)."""
+    """LPS mm of the mask's voxels, subsampled evenly where there are many; (N, 3)."""
     voxels = np.flatnonzero(mask.array)
     voxels = voxels[:: max(1, len(voxels) // MAX_COUNTED)]
     return mask.geometry.to_lps(np.stack(np.unravel_index(voxels, mask.array.shape)[::-1], axis=1))

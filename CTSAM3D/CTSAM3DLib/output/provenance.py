@@ -1,4 +1,4 @@
-"""What a result says of how it was made: the tags of a segment, and a report for scripts."""
+"""Provenance of a result: the tags of a segment, and a JSON report for scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAGS = (MODEL_TAG, MODEL_HASH_TAG, WINDOW_TAG, REACH_TAG, CLICKS_TAG)
 
 
 def tags(result: Result) -> dict[str, str]:
-    """The tags that a segment carries in a .seg.nrrd file and in Slicer; clicks are JSON in RAS mm."""
+    """The tags of a segment in a .seg.nrrd file and in Slicer; clicks are JSON in RAS mm."""
     low, high = result.model.window
     return {
         MODEL_TAG: result.model.name,
@@ -30,10 +30,9 @@ def tags(result: Result) -> dict[str, str]:
 
 
 def report(result: Result) -> dict[str, Any]:
-    """The result in figures, ready for JSON.
+    """A report of the result as values for JSON.
 
-    `box` is the smallest one around the mask: its first and last voxel i, j, k of the CT, and None where the mask is
-    empty.
+    `box` is the bounding box of the mask as its first and last voxel (i, j, k) of the CT; None for an empty mask.
     """
     cropped, around = result.cropped
     found = np.argwhere(cropped)[:, ::-1] + [axis.start for axis in around[::-1]]

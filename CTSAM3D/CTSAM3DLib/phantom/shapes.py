@@ -1,4 +1,4 @@
-"""A canvas of Hounsfield units and labels, and the few shapes that phantoms are painted with."""
+"""A raster of HU and labels for phantoms, and the shapes painted on it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MAX_WOBBLE = 2.5
 
 
 class Canvas:
-    """A CT in the making: `hu` (float32) and `labels` (uint8), both (z, y, x).
+    """A CT under construction: `hu` (float32) and `labels` (uint8), both (z, y, x).
 
-    Shapes are given in physical coordinates (x, y, z) and come back as bool masks of the whole canvas; space itself is
-    bent by smooth noise of standard deviation `wobble`, so that no surface is perfectly regular: `position` holds the
-    bent x, y and z of every voxel.
+    Shapes are given in physical coordinates (x, y, z), mm, and returned as bool masks of the whole canvas. Coordinates
+    are deformed by smooth noise of standard deviation `wobble`, so that no surface is perfectly regular: `position`
+    holds the deformed x, y and z of every voxel.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A synthetic torso CT: what the demonstration shows where no patient's CT may be."""
+"""A synthetic torso CT with labels, for demonstrations and tests without patient data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BODY = (168.0, 116.0)
 
 @dataclass(frozen=True)
 class TorsoPhantom:
-    """A synthetic CT (int16 HU) with its label map (uint8, z y x, 0 for what has no name) and the labels' names."""
+    """A synthetic CT (int16 HU) with its label map (uint8, z y x, 0 for unlabelled voxels) and the labels' names."""
 
     ct: Volume
     labels: np.ndarray
@@ -59,7 +59,7 @@ def torso(
 
 @dataclass
 class _Patient:
-    """The canvas and the names given so far. x grows to the patient's left, y to the back, z to the head."""
+    """The canvas and its labels' names so far. x grows to the patient's left, y to the back, z to the head."""
 
     canvas: Canvas
     rng: np.random.Generator
@@ -135,7 +135,7 @@ def _ribs(patient: _Patient) -> None:
 
 
 def _chest(patient: _Patient) -> None:
-    """Paint what lies above the diaphragm; lungs first, then what presents itself in them."""
+    """Paint the thorax above the diaphragm: lungs first, then the structures that lie in them."""
     lungs = {}
     for side, sign in (("right", -1), ("left", 1)):
         base = 15 if side == "right" else 0

@@ -1,4 +1,4 @@
-"""Where the three curated tissues come from: `provider_for` names the sources, and there is one file for each."""
+"""Sources of the three curated tissues, one module each; `provider_for` chooses one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHOICES = "rules, totalsegmentator, or a folder of masks"
 
 
 class TissueProvider(Protocol):
-    """A source of tissues. It crosses processes, so it holds settings only."""
+    """A source of tissues; holds settings only, since it is pickled for other processes."""
 
     @property
     def made_by(self) -> str:

@@ -1,4 +1,4 @@
-"""Tissues out of a folder of masks that were made before."""
+"""Tissues from a folder of precomputed masks."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ from training.curation.merge import FAT_HU, MUSCLE_HU
 from training.curation.regions import distance_to, without_dust
 
 SKIN_MM = 2.0
-"""What lies nearer to the surface is skin, and so are soft tissues within `UNDER_SKIN_MM`, which no wall ends in."""
+"""mm. Depth of the skin, and depth within which soft tissue counts as skin, since no wall ends there."""
 UNDER_SKIN_MM = 6.0
 CLOSING_MM = 20.0
 """Half the width of gaps in the wall that are closed."""
 WALL_MM = 4.5
 """Soft tissue this near to the outer side of the wall, and its outermost voxel in any case, is wall."""
 MIN_CORE_ML, MIN_MUSCLE_ML, MIN_FAT_ML = 5.0, 1.0, 0.5
-"""Smaller pieces do not count."""
+"""Smallest components that count."""
 OF_THE_WALL = ("sternum", "costal_cartilages", "skull")
 OF_THE_SPINE = ("sacrum", "spinal_cord", "vertebrae_S1")
 
@@ -42,7 +42,7 @@ class RuleTissues:
     notice: str = ""
 
     def file_for(self, case: str) -> None:
-        """Tissues are made anew; there is no file."""
+        """None: the tissues are computed."""
 
     def tissues(self, case: str, ct: Volume, labels: Volume) -> Volume:
         """Return the tissue types that the rules give, labelled muscles among them."""
@@ -109,7 +109,7 @@ _ORGAN, _WALL, _SPINE, _MUSCLE = 1, 2, 3, 4
 
 
 def _kinds() -> np.ndarray:
-    """The kind of every value of `anatomy.EXTENDED`; 0 for what has no label."""
+    """The kind of tissue of every value of `anatomy.EXTENDED`; 0 for unlabelled."""
     kinds = np.zeros(256, np.uint8)
     for value, name in anatomy.EXTENDED.items():
         group = anatomy.group_of(name)

@@ -41,7 +41,7 @@ class TotalSegmentatorTissues:
         return f"{_PACKAGE} {importlib.metadata.version(_PACKAGE)}, {TASK}"
 
     def file_for(self, case: str) -> None:
-        """Tissues are made anew; there is no file."""
+        """None: the tissues are computed."""
 
     def tissues(self, case: str, ct: Volume, labels: Volume) -> Volume:
         """Return what the task finds in the CT. Raises Defect where the key is refused or the network fails."""

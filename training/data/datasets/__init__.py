@@ -1,7 +1,7 @@
-"""Labelled CTs in the layouts that data sets come in, all read as the same records.
+"""Readers of labelled data sets; all layouts are read as the same records.
 
-`read_dataset` recognises a folder by what is in it; there is one file for each family of layouts, and each of them
-says what it looks for. Label names become those of `training.anatomy` where it knows them.
+`read_dataset` recognises the layout of a folder by its files; there is one module for each family of layouts. Label
+names are translated to those of `training.anatomy` where possible.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def read_dataset(path: Path, with_defects: bool = False) -> list[CaseRecord]:
 
     Args:
         path: a folder, or the JSON file of a MONAI datalist.
-        with_defects: also return the cases that are known not to be usable; else they are left out with a warning.
+        with_defects: also return cases that are known to be unusable; else they are left out with a warning.
 
     Raises:
         VolumeError: there is no such folder, it has no known layout, or its description is wrong.
@@ -63,7 +63,7 @@ def _records(path: Path) -> list[CaseRecord]:
 
 
 def _described(description: Path) -> list[CaseRecord]:
-    """The cases of a data set with a JSON file, told apart by what is in it."""
+    """The cases of a data set with a JSON file, by the layout of its content."""
     folder, content = description.parent, read_json(description)
     try:
         if isinstance(content, list):

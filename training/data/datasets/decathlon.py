@@ -24,7 +24,7 @@ _PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "
 
 
 def is_datalist(content: Any) -> bool:
-    """Whether this is the content of such a file."""
+    """Whether this is the content of a datalist."""
     return isinstance(content, dict) and isinstance(content.get("training"), list)
 
 

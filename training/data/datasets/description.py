@@ -1,4 +1,4 @@
-"""What the readers of described data sets share: JSON, names of files, names of labels."""
+"""Shared by the readers of data sets with a description: JSON, file names, label names."""
 
 from __future__ import annotations
 

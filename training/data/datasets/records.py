@@ -1,4 +1,4 @@
-"""One CT of a data set and its labels: what every layout is read as."""
+"""The record of a case: one CT of a data set and its labels, the same for every layout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from CTSAM3DLib.errors import VolumeError
 from CTSAM3DLib.imaging.volume import Volume
 
 SAME_GRID_MM = 0.1
-"""Headers of one grid are rounded differently by different tools, by less than this."""
+"""mm. Tolerance for headers of one grid that different tools have rounded differently."""
 
 
 @dataclass(frozen=True)
@@ -78,13 +78,13 @@ class CaseRecord:
         return maps["labels"]
 
     def files(self) -> dict[str, Path]:
-        """All files of the case by the part they play."""
+        """All files of the case by role."""
         files = {"ct": self.ct, "labels": self.label_file, "tissue": self.tissue_file}
         masks = {f"label {value}": path for value, path in sorted(self.mask_files.items())}
         return {part: path for part, path in files.items() if path} | masks
 
     def content_hash(self) -> str:
-        """The sha256 of the contents of all files, in hex. Raises VolumeError where one cannot be read."""
+        """SHA-256 of the contents of all files, hexadecimal. Raises VolumeError where a file cannot be read."""
         digest = hashlib.sha256()
         for part, path in self.files().items():
             digest.update(part.encode())

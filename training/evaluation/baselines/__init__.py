@@ -1,4 +1,4 @@
-"""Methods of click segmentation that need no weights; what they have in common as evaluation methods."""
+"""Baselines: click segmentation without weights, and their common interface as evaluation methods."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Baseline(ABC):
 
     @property
     def run(self) -> str:
-        """Its name, since it has no weights."""
+        """Its name alone, since it has no weights."""
         return self.name
 
     def open(self, volume: Volume) -> OpenedBaseline:
@@ -28,7 +28,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def mask(self, ct: Volume, clicks: Sequence[Click]) -> Volume:
-        """The mask, 0 or 1, on the CT's grid, of clicks within it of which one at least is positive."""
+        """The mask, 0 or 1 (z, y, x), on the CT's grid; at least one click is positive, all lie in the CT."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""GrowCut by the very filter behind "Grow from seeds" of 3D Slicer, `vtkImageGrowCutSegment` of slicer-core.
+"""GrowCut by the filter of 3D Slicer's "Grow from seeds", `vtkImageGrowCutSegment` of slicer-core.
 
 Choices, made on cases that are not used to compare:
 - Seeds are balls of 5 mm radius around the clicks, and background on the rim of a box that reaches 25 mm beyond the
@@ -30,12 +30,12 @@ MAX_VOXELS = 500_000
 
 
 class GrowCut(Baseline):
-    """Each voxel goes to the seed from which the path to it crosses the least change of HU."""
+    """GrowCut: each voxel belongs to the seed whose path to it crosses the least change of HU."""
 
     name = "grow-cut"
 
     def mask(self, ct: Volume, clicks: Sequence[Click]) -> Volume:
-        """The voxels that positive seeds have conquered."""
+        """The voxels that belong to positive seeds."""
         region = around(ct, clicks, MARGIN_MM, SPACING_MM, MAX_VOXELS)
         grow = vtkImageGrowCutSegment()
         # The filter grows from no voxel on the border of the image, so the rim must not lie there.

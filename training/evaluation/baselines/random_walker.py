@@ -32,12 +32,12 @@ TOLERANCE = 1e-3
 
 
 class RandomWalker(Baseline):
-    """Each voxel goes to the seeds that a walk from it, shy of edges, meets first more often than not."""
+    """Random walker: each voxel belongs to the seeds that a random walk, hindered by edges, likely reaches first."""
 
     name = "random-walker"
 
     def mask(self, ct: Volume, clicks: Sequence[Click]) -> Volume:
-        """The voxels from which a walk ends at a positive seed with a probability of a half or more."""
+        """The voxels from which a walk reaches a positive seed first with a probability of at least 0.5."""
         region = around(ct, clicks, MARGIN_MM, SPACING_MM, MAX_VOXELS)
         seeds = region.seeds(clicks, BRUSH_MM)
         level = np.median(region.hu[seeds == INSIDE])

@@ -1,4 +1,4 @@
-"""What the baselines see: a box of the CT around the clicks on a coarser grid, seeds in it, and the way back.
+"""The region of the baselines: a box of the CT around the clicks on a coarser grid, with seeds, and back.
 
 Methods that spread from seeds need more than points, so a click is a dab of a brush: a ball. The rim of the box is
 background, without which a first positive click alone would fill the box; where the box ends with the CT there is no
@@ -19,7 +19,7 @@ from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
 
 INSIDE, OUTSIDE = 1, 2
-"""What a seed says of its voxel; 0 is no seed."""
+"""Values of seeds; 0 is no seed."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Region:
     """z, y, x."""
     geometry: Geometry
     ends_with_ct: NDArray[np.bool_]
-    """For each axis z, y, x and its two ends, whether the CT ends there as well; (3, 2)."""
+    """For each axis z, y, x and both ends: whether the CT ends there too; (3, 2)."""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -69,7 +69,7 @@ class Region:
         return seeds
 
     def bring_back(self, inside: NDArray[np.generic], geometry: Geometry) -> Volume:
-        """The mask on the CT's grid of a share 0..1 (z, y, x) on this one: interpolated linearly, at least a half."""
+        """Resample a probability (z, y, x) of this region linearly to the CT's grid and threshold it at 0.5."""
         mask = np.zeros(geometry.shape, np.uint8)
         box = geometry.box_around(self.geometry.corners(margin=0.5))
         image = as_image(np.asarray(inside, np.float32), self.geometry)
@@ -99,7 +99,7 @@ def around(ct: Volume, clicks: Sequence[Click], margin_mm: float, spacing_mm: fl
 
 
 def _coarser(grid: Geometry, spacing_mm: float) -> Geometry:
-    """The same box in voxels of at least `spacing_mm`: the first voxel stays, the last is met to within a voxel."""
+    """The box in voxels of at least `spacing_mm`; the first voxel stays, the last shifts by less than a voxel."""
     spacing = np.maximum(grid.spacing, spacing_mm)
     extent = (np.array(grid.shape[::-1]) - 1) * grid.spacing
     x, y, z = (int(n) + 1 for n in np.floor(extent / spacing + 1e-6))

@@ -1,4 +1,4 @@
-"""Region growing by SimpleITK from every positive click, cut by the negative ones.
+"""Region growing by SimpleITK from every positive click, cut by negative clicks.
 
 Choices, made on cases that are not used to compare:
 - The CT is smoothed (Gaussian, sigma 2 mm) and seen at 2 mm or its own voxels if larger, in a box that reaches 15 mm
@@ -29,7 +29,7 @@ SPACING_MM = 2.0
 MAX_VOXELS = 1_000_000
 SIGMA_MM = 2.0
 MIN_TO_SMOOTH = 4
-"""Voxels along an axis that the filter asks for; a box of thick slices can have fewer."""
+"""Voxels along an axis that the filter needs; a box of thick slices can have fewer."""
 SAMPLE_MM = 5.0
 DEVIATIONS = 1.5
 MIN_TOLERANCE_HU = 20.0
@@ -37,12 +37,12 @@ FORBIDDEN_HU = -1e6
 
 
 class RegionGrowing(Baseline):
-    """Voxels that are connected with a positive click and look like it."""
+    """Region growing: voxels of similar HU that are connected to a positive click."""
 
     name = "region-growing"
 
     def mask(self, ct: Volume, clicks: Sequence[Click]) -> Volume:
-        """The union of what the positive clicks grow into."""
+        """The union of the regions grown from the positive clicks."""
         region = around(ct, clicks, MARGIN_MM, SPACING_MM, MAX_VOXELS)
         hu = region.hu
         if min(hu.shape) >= MIN_TO_SMOOTH:

@@ -10,7 +10,7 @@ _CLICKS = {"volume": "in the CT", "slice": "in each slice", "none": "none"}
 
 
 def tables() -> str:
-    """Two tables in Markdown: what each system is, and how it is had and what was run."""
+    """Two tables in Markdown: the systems, and their installation and what was run."""
     what = [
         f"| {system.title} | `{name}` | {_CLICKS[system.prompting]}{', refining' if system.iterative else ''} "
         f"| {system.trained_on} |"

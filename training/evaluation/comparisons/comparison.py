@@ -1,4 +1,4 @@
-"""A comparison system as a method of the evaluation: a CT turned the way that systems expect, clicks sent as voxels.
+"""A comparison system as a method of the evaluation: the CT is reoriented as systems expect, clicks become voxels.
 
 The worker keeps one volume and its clicks; what it is sent is only the difference to what it has. Its mask is taken to
 depend on the volume and the ordered clicks alone, so whenever the order is another one all are sent again.
@@ -30,20 +30,20 @@ from training.evaluation.comparisons.systems import System
 from training.evaluation.comparisons.workers.serve import FRESH
 
 VoxelClick = tuple[tuple[int, int, int], bool]
-"""Voxel z, y, x of the turned CT, and whether the click is positive."""
+"""Voxel (z, y, x) of the reoriented CT, and whether the click is positive."""
 
 
 @dataclass(frozen=True)
 class SystemSettings:
-    """How a user has a system installed; the fields are those of `workers.serve.Settings`."""
+    """The user's installation of a system; the fields are those of `workers.serve.Settings`."""
 
     python: str = sys.executable
-    """The Python of its environment."""
+    """The Python executable of its environment."""
     clone: str | None = None
     device: str | None = None
     options: tuple[tuple[str, str], ...] = ()
     silence_s: float = 900.0
-    """How long it may say nothing before it is ended."""
+    """Seconds without a message after which the process is ended."""
 
     def __post_init__(self) -> None:
         # Workers have another current folder; a link to an environment's Python must stay one.
@@ -52,7 +52,7 @@ class SystemSettings:
 
 
 class Comparison:
-    """A comparison system, run in a process of its own; safe across threads, which take turns.
+    """A comparison system in its own process. Safe across threads, whose calls wait for one another.
 
     Raises ComparisonError where that cannot be started.
     """
@@ -80,13 +80,13 @@ class Comparison:
         self._worker.close()
 
     def knows(self, structure: str) -> bool:
-        """Whether it segments a structure by its name."""
+        """Whether it segments structures by name."""
         return structure in self._classes
 
     def mask(
         self, ct: _TurnedCT, clicks: Sequence[VoxelClick], structure: str | None, cancel: CancelEvent | None = None
     ) -> NDArray[np.uint8]:
-        """The mask, 0 or 1, on the turned CT. Raises ComparisonError and Cancelled."""
+        """The mask, 0 or 1, on the reoriented CT. Raises ComparisonError and Cancelled."""
         wanted = None if structure is None else self._classes[structure]
         with self._lock:
             try:
@@ -104,7 +104,7 @@ class Comparison:
                 raise
 
     def _hold(self, ct: _TurnedCT, cancel: CancelEvent | None) -> None:
-        """Have the worker hold this CT, started again should it have ended."""
+        """Send the CT to the worker, which is restarted if it has ended."""
         if self._held is ct and self._worker.running:
             return
         if not self._worker.running:
@@ -115,7 +115,7 @@ class Comparison:
         self._held, self._sent = ct, []
 
     def _started(self, cancel: CancelEvent | None = None) -> tuple[Worker, str, dict[str, str]]:
-        """A worker that is ready, what tells its weights from others, its classes by our names."""
+        """A ready worker, the identifier of its weights, and its classes by our names."""
         settings = self._settings
         worker = Worker(self._system.title, self._system.module, settings.python, settings.silence_s)
         try:
@@ -135,7 +135,7 @@ class Comparison:
 
 
 class _TurnedCT:
-    """A CT whose array (z, y, x) points to the patient's head, back and left, as far as that goes without sampling."""
+    """A CT with axes permuted and flipped so that its array (z, y, x) points to head, back and left, not resampled."""
 
     def __init__(self, ct: Volume) -> None:
         turn = sitk.DICOMOrientImageFilter()
@@ -153,7 +153,7 @@ class _TurnedCT:
         return (z, y, x), click.positive
 
     def turned_back(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """A mask (z, y, x) as the CT's own array lies."""
+        """A mask (z, y, x) in the orientation of the CT's own array."""
         image = sitk.DICOMOrient(as_image(mask, self.geometry), self._code)
         return np.asarray(sitk.GetArrayFromImage(image), np.uint8)
 
@@ -174,13 +174,13 @@ class OpenedComparison:
         return self.ct.slice_axis
 
     def structure(self, name: str) -> OpenedComparison | None:
-        """The same CT with this structure wanted; None where an automatic system does not know it."""
+        """The CT with this structure as the target; None where an automatic system has no label for it."""
         if self.prompting != "none":
             return self  # the clicks say it
         return replace(self, wanted=name) if self.comparison.knows(name) else None
 
     def segment(self, clicks: Sequence[Click], cancel: CancelEvent | None = None) -> BaselineAnswer:
-        """The mask of these clicks, or of the wanted structure. Raises ClickError, ComparisonError and Cancelled."""
+        """The mask of these clicks, or of the target structure. Raises ClickError, ComparisonError and Cancelled."""
         if self.prompting == "none":
             mask = self.comparison.mask(self.ct, [], self.wanted, cancel)
             return BaselineAnswer((), Volume(self.ct.turned_back(mask), self.geometry))

@@ -1,4 +1,4 @@
-"""The evaluation's side of the protocol: a worker in a process of its own, asked one thing at a time.
+"""The evaluation's side of the worker protocol: a worker process that handles one request at a time.
 
 A system that crashes, hangs or prints takes nothing along: each becomes one sentence. `workers/serve.py` has the
 messages.
@@ -24,7 +24,7 @@ _WORKERS = Path(__file__).parent
 
 
 class ComparisonError(CTSAM3DError):
-    """A comparison system cannot be started, has ended, is silent for too long, or refuses what it was asked."""
+    """A comparison system cannot be started, has ended, is silent for too long, or refuses a request."""
 
 
 class Worker:
@@ -53,16 +53,16 @@ class Worker:
 
     @property
     def running(self) -> bool:
-        """Whether it can be asked."""
+        """Whether the process runs."""
         return self._process.running
 
     @property
     def folder(self) -> Path:
-        """Where arrays lie; gone once this is closed."""
+        """The folder of exchanged arrays; deleted by `close`."""
         return Path(self._folder.name)
 
     def ask(self, do: str, *, cancel: CancelEvent | None = None, **content: Any) -> dict[str, Any]:
-        """Ask for one thing, and return the answer.
+        """Send one request and return the response.
 
         Raises ComparisonError with one sentence, and Cancelled; the worker is ended where it was at work then, since
         nothing else stops a foreign package.
@@ -78,15 +78,15 @@ class Worker:
         return answer
 
     def write(self, name: str, array: NDArray[np.generic]) -> None:
-        """Give it an array in a file of this name."""
+        """Write an array to a file of this name for the worker."""
         np.save(self.folder / name, array)
 
     def read(self, name: str) -> NDArray[Any]:
-        """An array that it has written."""
+        """Read an array that the worker has written."""
         return cast("NDArray[Any]", np.load(self.folder / name))
 
     def close(self) -> None:
-        """End it and what it has started at once; it has nothing to save."""
+        """End the worker and its child processes at once."""
         self._process.kill()
         self._process.stop(0)
         self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""How systems are prompted that do not take clicks in a whole CT, by the paper's protocol.
+"""Prompting of systems that do not take clicks in a whole CT, by the paper's protocol.
 
 A count of clicks N means N clicks **in each axial slice** to a two-dimensional system, for which the simulated user
 knows in which slices the structure is; it clicks nowhere else. To an automatic system N means nothing: it is asked
@@ -26,7 +26,7 @@ _FAR_MM = 1e6
 
 @runtime_checkable
 class Prompted(Protocol):
-    """An opened CT of a system that says how it is prompted."""
+    """An opened CT of a system with its own kind of prompting."""
 
     @property
     def geometry(self) -> Geometry:
@@ -44,11 +44,11 @@ class Prompted(Protocol):
         """The mask of these clicks, in their order."""
 
     def structure(self, name: str) -> Prompted | None:
-        """The same CT with this structure wanted; None where the system cannot tell it from others."""
+        """The CT with this structure as the target; None where the system has no label for it."""
 
 
 def answer_once(opened: Prompted, truth: NDArray[np.bool_]) -> Iterator[tuple[BaselineAnswer, float, float]]:
-    """Yield the one answer of an automatic system, its Dice and its seconds."""
+    """Yield the single result of an automatic system, its Dice and its seconds."""
     begun = time.perf_counter()
     answer = opened.segment([])
     mask = np.asarray(answer.mask.array, bool)
@@ -59,7 +59,7 @@ def answer_once(opened: Prompted, truth: NDArray[np.bool_]) -> Iterator[tuple[Ba
 def simulate_by_slice(
     opened: Prompted, truth: NDArray[np.bool_], rng: np.random.Generator, clicks: int
 ) -> Iterator[tuple[BaselineAnswer, float, float]]:
-    """Click at a structure (z, y, x on the CT's grid) in each of its axial slices, until no error is left there.
+    """Click a structure (z, y, x on the CT's grid) in each of its axial slices until no error is left there.
 
     Yields the answer, the Dice of the whole structure and the seconds of all slices after each of at most `clicks`
     rounds. The first click of a slice is drawn from the structure in it, the next one is the deepest in-plane error.

@@ -1,4 +1,4 @@
-"""What each comparison system is and can do, as far as the evaluation and the documentation need it."""
+"""The records of the comparison systems for evaluation and documentation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from training.evaluation.comparisons.prompting import Prompting
 
 @dataclass(frozen=True)
 class System:
-    """The record of a system; `systems.yaml` says what its fields mean."""
+    """The record of a system; `systems.yaml` explains the fields."""
 
     name: str
-    """On the command line."""
+    """Name on the command line."""
     title: str
     module: str
     prompting: Prompting
@@ -34,4 +34,4 @@ def _read() -> dict[str, System]:
 
 
 SYSTEMS = _read()
-"""By name, in the order of the paper and then what came after it."""
+"""The systems by name, in the paper's order, later ones last."""

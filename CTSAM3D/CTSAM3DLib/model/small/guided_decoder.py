@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from CTSAM3DLib.errors import ModelError
 from CTSAM3DLib.model.configs import NetworkConfig
-from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, quality_head
+from CTSAM3DLib.model.layers import Conv, Upscale, concatenated, float32_on_coarsest_grid, quality_head
 from CTSAM3DLib.model.pixel_shuffle import pixel_shuffle, pixel_unshuffle
 from CTSAM3DLib.model.small.guidance import (
     embedding_maps,
@@ -74,15 +74,21 @@ class GuidedDecoder(nn.Module):
         Returns mask logits (b, 1, 64, 64, 64) and quality, the estimated Dice of the mask, (b,).
         """
         image, embedding, skips, x = self.unpacked(levels)
-        similarity = intensity_similarity(image, prompts)  # (b, 3, 64, 64, 64)
+        (*coarse_maps, finest_maps), similarity = self.guided_prompts(image, embedding, prompts)
+        for block, upscale, maps in zip(self.blocks, self.upscales, coarse_maps, strict=False):
+            with float32_on_coarsest_grid(x):
+                x = upscale(block(x, maps))  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³
+            x = concatenated(x, skips.pop())  # (b, c + level, 2n, 2n, 2n)
+        x = self.blocks[-1](x, finest_maps)  # (b, c, 32, 32, 32)
+        return self.fine_head(x, image, similarity), self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
+
+    def guided_prompts(self, image: Tensor, embedding: Tensor | None, prompts: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The prompt maps at 2³ to 32³ joined by guidance maps, and the intensity similarity (b, 3, 64, 64, 64)."""
+        similarity = intensity_similarity(image, prompts)
         guidance = [F.avg_pool3d(similarity, 2), geodesic_proximity(image, prompts)]
         if embedding is not None:
             guidance.append(embedding_maps(embedding, prompts, self.semantic_width))
-        *coarse_maps, finest_maps = guided(pooled(prompts), concatenated(*guidance))
-        for block, upscale, maps in zip(self.blocks, self.upscales, coarse_maps, strict=False):
-            x = concatenated(upscale(block(x, maps)), skips.pop())  # (b, c, 2n, 2n, 2n): 4³, 8³, 16³, 32³
-        x = self.blocks[-1](x, finest_maps)  # (b, c, 32, 32, 32)
-        return self.fine_head(x, image, similarity), self.quality_head(x.mean(dim=(2, 3, 4)))[:, 0]
+        return guided(pooled(prompts), concatenated(*guidance)), similarity
 
     def unpacked(self, levels: list[Tensor]) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor]:
         """Split the encoder's levels.

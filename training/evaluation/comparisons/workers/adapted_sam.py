@@ -1,4 +1,4 @@
-"""What SAMed and MA-SAM share: SAM without its prompts, adapted to a fixed list of organs, on axial slices.
+"""Base of SAMed and MA-SAM: SAM without prompts, adapted to a fixed list of organs, on axial slices.
 
 Both were trained on BTCV's slices as they lie in its files, whose first axis is taken to run to the left and whose
 second to the front; each turns them its own way.
@@ -25,7 +25,7 @@ class AdaptedSam(Automatic):
 
     OPTIONS: ClassVar[Mapping[str, str]] = {"sam": ""}
     ADAPTERS: ClassVar[str]
-    """What the user has to give as weights."""
+    """Description of the weights that the user must give."""
     NAMES: ClassVar[tuple[str, ...]]
     """Its labels 1, 2, ..."""
     SIDE: ClassVar[int] = 512
@@ -59,7 +59,7 @@ class AdaptedSam(Automatic):
         """Those of the labels (z, labels, SIDE, SIDE), of all slices (z, SIDE, SIDE)."""
 
     def label_map(self, hu: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """The likeliest label of each voxel."""
+        """The most probable label of each voxel."""
         slices = self.flipped(self.share(torch.from_numpy(hu.astype(np.float32))))
         square = interpolate(slices[:, None], (self.SIDE, self.SIDE), mode="bicubic", align_corners=False)[:, 0]
         shares = self.flipped(interpolate(self.probabilities(square), hu.shape[1:], mode="bilinear"))

@@ -1,4 +1,4 @@
-"""What automatic systems share: a label map of the whole CT, made once, from which structures are taken by name."""
+"""Base of automatic systems: one label map of the whole CT, from which structures are selected by name."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Automatic(System):
         """The labels 1, 2, ... in the order of `classes`, 0 elsewhere; (z, y, x)."""
 
     def set_volume(self, hu: np.ndarray, spacing: Spacing) -> None:
-        """Take a CT; it is segmented when a structure is first asked for."""
+        """Load a CT; it is segmented at the first request for a structure."""
         self._hu, self._spacing, self._labels = hu, spacing, None
 
     def reset(self) -> None:
-        """There are no clicks to take back."""
+        """Nothing: there are no clicks to remove."""
 
     def click(self, voxel: Voxel, positive: bool) -> None:
         """Refuse a click."""

@@ -1,4 +1,4 @@
-"""What three-dimensional systems share that answer all clicks at once, whatever they answered before."""
+"""Base of three-dimensional systems whose mask depends on all clicks at once, not on earlier masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .serve import Settings, Spacing, System, Voxel
 
 
 class AllAtOnce(System):
-    """A system whose mask is made from all clicks anew."""
+    """A system that computes each mask from all clicks."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -20,24 +20,24 @@ class AllAtOnce(System):
 
     @abstractmethod
     def prepare(self, hu: np.ndarray, spacing: Spacing) -> None:
-        """Keep what all masks of a CT (z, y, x; HU) need."""
+        """Precompute what all masks of a CT (z, y, x; HU) need."""
 
     @abstractmethod
     def segment(self, voxels: np.ndarray, positive: np.ndarray) -> np.ndarray:
         """The mask (z, y, x) of the clicks (n, 3) as z, y, x and their signs (n,), bool."""
 
     def set_volume(self, hu: np.ndarray, spacing: Spacing) -> None:
-        """Take a CT."""
+        """Load a CT."""
         self._hu = hu
         self.reset()
         self.prepare(hu, spacing)
 
     def reset(self) -> None:
-        """Take all clicks back."""
+        """Remove all clicks."""
         self._voxels, self._positive = [], []
 
     def click(self, voxel: Voxel, positive: bool) -> None:
-        """Keep a click for when the mask is asked for."""
+        """Store a click for the next mask."""
         self._voxels.append(voxel)
         self._positive.append(positive)
 

@@ -1,4 +1,4 @@
-"""What lies in a user's clone of a repository that is no package."""
+"""Import modules from a user's clone of a repository that is no package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a CT's own voxels to those that a network expects, and back, by PyTorch's interpolation.
+"""Resample a CT to the voxels that a network expects, and back, by PyTorch's interpolation.
 
 Centres of the first and last voxels do not stay: the box that all voxels fill together does.
 """
@@ -13,14 +13,14 @@ from .serve import Spacing
 
 
 def resampled(array: np.ndarray, spacing: Spacing, wanted: Spacing) -> torch.Tensor:
-    """The array (z, y, x) linearly in voxels of nearly the wanted size; (1, 1, z, y, x), float32."""
+    """Resample an array (z, y, x) linearly to voxels of about the given size; float32 (1, 1, z, y, x)."""
     shape = [max(1, round(n * own / new)) for n, own, new in zip(array.shape, spacing, wanted, strict=True)]
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))[None, None]
     return image if shape == list(array.shape) else interpolate(image, shape, mode="trilinear", align_corners=False)
 
 
 def brought_back(image: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """An image (1, channels, z, y, x) linearly in this number of voxels."""
+    """Resample an image (1, channels, z, y, x) linearly to this number of voxels."""
     return image if image.shape[2:] == shape else interpolate(image, shape, mode="trilinear", align_corners=False)
 
 
@@ -30,5 +30,5 @@ def to_ras(image: torch.Tensor) -> torch.Tensor:
 
 
 def from_ras(image: torch.Tensor) -> torch.Tensor:
-    """What `to_ras` has done, undone."""
+    """The inverse of `to_ras`."""
     return image.flip(2, 3).permute(0, 1, 4, 3, 2)

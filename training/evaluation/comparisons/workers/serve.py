@@ -1,4 +1,4 @@
-"""The worker's side of the protocol.
+"""The worker's side of the worker protocol.
 
 Requests are lines of JSON on standard input, and every one is answered by a line on standard output; arrays travel as
 .npy files in a folder that both sides know. Whatever a package prints goes to standard error.
@@ -37,11 +37,11 @@ Spacing = tuple[float, float, float]
 """Millimetres in z, y, x."""
 
 FRESH = "fresh"
-"""Asks for random weights, to try a system out; its masks then mean nothing."""
+"""Requests random weights, to try a system out; its masks are then meaningless."""
 
 
 class Refusal(Exception):  # noqa: N818 - a sentence for the user, not a defect
-    """A system cannot be used as it was asked to be; the message is one sentence that names the mend."""
+    """A system cannot be used as requested; the message is one sentence with the fix."""
 
 
 def numbers(text: str, count: int, what: str) -> tuple[float, ...]:
@@ -57,23 +57,23 @@ def numbers(text: str, count: int, what: str) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Settings:
-    """How a user wants a system to be set up."""
+    """The user's settings of a system."""
 
     weights: str | None = None
-    """A file or folder, FRESH, or None for what the system brings along itself."""
+    """A file or folder, FRESH, or None for the system's own weights."""
     clone: str | None = None
-    """A folder with the system's repository, for systems that are no package."""
+    """Folder of the system's repository, for systems that are no package."""
     device: str | None = None
-    """As PyTorch names it; CUDA where it is found by default."""
+    """PyTorch's name of the device; by default CUDA if available."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """Further choices, which each system lists in its `OPTIONS`."""
+    """Further options, listed in each system's `OPTIONS`."""
 
 
 class System(ABC):
     """A comparison system: one volume at a time, and clicks in it."""
 
     OPTIONS: ClassVar[Mapping[str, str]] = {}
-    """The names of its further choices, and what each is by default."""
+    """The further options with their defaults."""
 
     def __init__(self, settings: Settings) -> None:
         defaults = {**self.OPTIONS, "trust": "no"}
@@ -82,25 +82,25 @@ class System(ABC):
         self.settings = settings
         self.option = {**defaults, **settings.options}
         self.trusted = self.option["trust"] == "yes"
-        """Whether its weights may be read though that can run code."""
+        """Whether to load its weights even though loading can run code."""
         self.weights = ""
-        """What tells its weights from others, such as the start of a hash."""
+        """An identifier of its weights, such as the start of a hash."""
         self.classes: tuple[str, ...] = ()
-        """The structures it knows by name, for systems without clicks."""
+        """The structures that it segments by name, for systems without clicks."""
         self.progress: Callable[[float], None] = lambda share: None
-        """Tells the share 0..1 of the current request that is done."""
+        """Reports the progress 0..1 of the current request."""
 
     @abstractmethod
     def set_volume(self, hu: np.ndarray, spacing: Spacing) -> None:
-        """Take a CT; (z, y, x), HU; all clicks are gone."""
+        """Load a CT (z, y, x), HU, and remove all clicks."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Take all clicks back."""
+        """Remove all clicks."""
 
     @abstractmethod
     def click(self, voxel: Voxel, positive: bool) -> None:
-        """Take one more click."""
+        """Add a click."""
 
     @abstractmethod
     def mask(self, structure: str | None) -> np.ndarray:
@@ -108,7 +108,7 @@ class System(ABC):
 
 
 def serve(make: Callable[[Settings], System]) -> None:
-    """Answer requests until standard input ends, and end at once then, whatever is at work."""
+    """Process requests until standard input ends, then end at once, even during a request."""
     channel = _Channel()
     session: _Session | None = None
     requests: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -134,7 +134,7 @@ def serve(make: Callable[[Settings], System]) -> None:
 
 
 class _Session:
-    """A system at work."""
+    """A running system."""
 
     def __init__(self, make: Callable[[Settings], System], request: Mapping[str, Any], channel: _Channel) -> None:
         self._folder = Path(request["folder"])
@@ -144,7 +144,7 @@ class _Session:
         self._shape: tuple[int, ...] = ()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what is asked."""
+        """Process one request."""
         if request["do"] == "volume":
             hu = np.load(self._folder / request["file"])
             self._shape = hu.shape
@@ -165,7 +165,7 @@ class _Session:
 
 
 class _Channel:
-    """Standard input and output, kept for requests and answers.
+    """Standard input and output, reserved for requests and responses.
 
     What else is written from now on goes to standard error, and what else reads finds nothing. A process that a package
     forks closes its `sys.stdin`, which would wait for ever for a thread that reads the same object.
@@ -186,7 +186,7 @@ class _Channel:
         self._output.flush()
 
     def read_into(self, requests: queue.Queue[dict[str, Any]]) -> None:
-        """Take requests until there are no more, and end the process then, with those that it has started."""
+        """Read requests until input ends, then end the process and its child processes."""
         for line in self._input:
             requests.put(json.loads(line))
         # The evaluation has ended, perhaps killed: nobody waits for what is at work.

@@ -1,4 +1,4 @@
-"""What two-dimensional systems share: the CT as 8-bit axial slices in a window, and the clicks of each slice.
+"""Base of two-dimensional systems: the CT as 8-bit axial slices in an HU window, and the clicks of each slice.
 
 A slice without a click has an empty mask. A slice is encoded once, when it is first clicked.
 """
@@ -23,13 +23,13 @@ def window_of(text: str) -> tuple[float, float]:
 
 
 def windowed(hu: np.ndarray, level: float, width: float) -> np.ndarray:
-    """HU as 0..255, the ends of the window and what lies beyond at the ends; uint8."""
+    """HU clipped to the window and scaled to 0..255; uint8."""
     share = (hu.astype(np.float32) - (level - width / 2)) / width
     return np.rint(np.clip(share, 0, 1) * 255).astype(np.uint8)
 
 
 class SliceWise(System):
-    """A system that segments one slice by the clicks in it, each one going on from the mask before."""
+    """A system that segments one slice by its clicks, each click starting from the mask before it."""
 
     OPTIONS: ClassVar[Mapping[str, str]] = {"window": "40,400"}
 
@@ -42,7 +42,7 @@ class SliceWise(System):
 
     @abstractmethod
     def embed(self, image: np.ndarray) -> Any:
-        """What the system keeps of a slice (y, x; uint8), so that a click need not encode it again."""
+        """Encode a slice (y, x; uint8) once for all its clicks."""
 
     @abstractmethod
     def segment(
@@ -54,19 +54,19 @@ class SliceWise(System):
         """
 
     def set_volume(self, hu: np.ndarray, spacing: Spacing) -> None:
-        """Take a CT."""
+        """Load a CT."""
         self._hu = hu
         self._embeddings = {}
         self.reset()
 
     def reset(self) -> None:
-        """Take all clicks back."""
+        """Remove all clicks."""
         self._mask = np.zeros(self._hu.shape, bool)
         self._clicks: dict[int, list[tuple[tuple[int, int], bool]]] = {}
         self._answered: dict[int, tuple[int, Any]] = {}
 
     def click(self, voxel: Voxel, positive: bool) -> None:
-        """Keep a click for when its slice is asked for."""
+        """Store a click for the mask of its slice."""
         z, y, x = voxel
         self._clicks.setdefault(z, []).append(((x, y), positive))
 

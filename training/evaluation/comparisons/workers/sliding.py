@@ -1,4 +1,4 @@
-"""What plain segmentation networks share: a patch that slides over the resampled CT, and the likeliest label."""
+"""Base of plain segmentation networks: sliding-window inference on the resampled CT, and the most probable label."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class SlidingNetwork(Automatic):
         "overlap": "0.5",
     }
     RAS: ClassVar[bool] = True
-    """Whether the network's axes are x, y, z to the right, front and head, and not z, y, x as ours."""
+    """Whether the network's axes are x, y, z to the right, front and head, rather than z, y, x."""
     OF_TRAINING: ClassVar[tuple[str, ...]] = ()
-    """The options for which nothing but the user's own training can tell the values."""
+    """Options whose values depend on the user's own training."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -59,12 +59,12 @@ class SlidingNetwork(Automatic):
         """The network with random weights, for so many labels with the background."""
 
     def logits(self, patch: torch.Tensor) -> torch.Tensor:
-        """The network's answer to patches (n, 1, *patch); (n, labels, *patch)."""
+        """The network's logits (n, labels, *patch) of patches (n, 1, *patch)."""
         answer: Any = self.network(patch)
         return answer
 
     def label_map(self, hu: np.ndarray, spacing: Spacing) -> np.ndarray:
-        """The likeliest label of each voxel."""
+        """The most probable label of each voxel."""
         image = self._normalised(resampled(hu, spacing, self._network_spacing))
         logits: Any = sliding_window_inference(
             (to_ras(image) if self.RAS else image).to(self.device),

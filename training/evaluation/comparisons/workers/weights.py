@@ -1,4 +1,4 @@
-"""Where a system's weights come from: a file of the user's, or a random start that says so."""
+"""The weights of a system: a user's file, or random weights marked as such."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .serve import FRESH, Refusal, Settings
 
 
 def device_of(settings: Settings) -> torch.device:
-    """The device that was asked for, CUDA where it is found by default."""
+    """The requested device; by default CUDA if available."""
     return torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
