@@ -35,6 +35,10 @@ class OutputError(CTSAM3DError):
     """The result cannot be written: no folder, no permission, a full disk, or an unknown format."""
 
 
+class AfterMaskError(CTSAM3DError):
+    """The mask is written; something that comes after it, such as its picture, failed."""
+
+
 class MemoryForecastError(CTSAM3DError):
     """The work needs more memory than is free."""
 

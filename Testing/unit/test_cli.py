@@ -163,8 +163,19 @@ class TestSegment:
         monkeypatch.setattr(pictures, "three_planes", fail)
         outputs = ("--output", tmp_path / "x.nrrd", "--preview", tmp_path / "x.png")
         code, _, err = run("segment", folder / "ct.nii.gz", "--click", INSIDE, *outputs)
-        assert (code, err) == (2, "error: The disk is full.\n")
+        assert (code, err) == (
+            3,
+            f"error: {tmp_path / 'x.nrrd'} is written, but what comes after it failed: The disk is full.\n",
+        )
         assert [path.name for path in tmp_path.iterdir()] == ["x.nrrd"]
+
+    def test_a_closed_output_leaves_the_mask(self, folder, tmp_path):
+        command = [COMMAND, "segment", folder / "ct.nii.gz", "--click", INSIDE, "--output", tmp_path / "x.nrrd"]
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run([*command, "--json"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert ended.returncode == 3
+        assert "x.nrrd is written, but" in ended.stderr
+        assert (tmp_path / "x.nrrd").is_file()
 
     @pytest.mark.parametrize("moment", ["early", "late"])
     def test_interrupt_writes_nothing(self, run, folder, tmp_path, monkeypatch, moment):

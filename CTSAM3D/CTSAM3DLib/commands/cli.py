@@ -25,7 +25,7 @@ from CTSAM3DLib.atomic import check_output
 from CTSAM3DLib.clicks.click import CheckedClicks, Click, check_clicks, parse_click, to_lps
 from CTSAM3DLib.clicks.markups import read_markups
 from CTSAM3DLib.clicks.tables import ClicksBySegment, read_table
-from CTSAM3DLib.errors import ClickError, CTSAM3DError, OutputError
+from CTSAM3DLib.errors import AfterMaskError, ClickError, CTSAM3DError, OutputError
 from CTSAM3DLib.run_command import run_command
 
 if TYPE_CHECKING:
@@ -143,19 +143,20 @@ def segment(
             replace(segment, tags=provenance.tags(result)) for segment, result in zip(segments, results, strict=True)
         ]
         write_masks(masks, volume.geometry, output, tagged)
-    of_all = {"device": segmenter.engine.device, "seconds": seconds}
-    reports = [
-        {"output": str(output), "name": segment.name, **provenance.report(result), **of_all}
-        for segment, result in zip(segments, results, strict=True)
-    ]
-    if as_json:
-        typer.echo(json.dumps(reports[0] if len(reports) == 1 else {"output": str(output), "segments": reports}))
-    else:
-        for report in reports:
-            Console(highlight=False).print(console.summary(report, volume.geometry.spacing))
-    if preview is not None:  # last, so that a picture that fails takes nothing else along
-        overlays = [Overlay(r.mask, s.name, s.color) for r, s in zip(results, segments, strict=True)]
-        three_planes(volume, overlays, [click for clicks in by_segment.values() for click in clicks], preview)
+    with _after_the_mask(output):
+        of_all = {"device": segmenter.engine.device, "seconds": seconds}
+        reports = [
+            {"output": str(output), "name": segment.name, **provenance.report(result), **of_all}
+            for segment, result in zip(segments, results, strict=True)
+        ]
+        if as_json:
+            typer.echo(json.dumps(reports[0] if len(reports) == 1 else {"output": str(output), "segments": reports}))
+        else:
+            for report in reports:
+                Console(highlight=False).print(console.summary(report, volume.geometry.spacing))
+        if preview is not None:
+            overlays = [Overlay(r.mask, s.name, s.color) for r, s in zip(results, segments, strict=True)]
+            three_planes(volume, overlays, [click for clicks in by_segment.values() for click in clicks], preview)
 
 
 @app.command()
@@ -253,6 +254,15 @@ def _checked(name: str, clicks: list[Click], volume: Volume, is_one: bool) -> Ch
         return check_clicks(clicks, volume.geometry)
     except ClickError as error:
         raise ClickError(str(error) if is_one else f"{name}: {error}") from error
+
+
+@contextmanager
+def _after_the_mask(output: Path) -> Iterator[None]:
+    """Whatever fails now, a closed output or a font, the mask is there, and the user is told so."""
+    try:
+        yield
+    except Exception as error:
+        raise AfterMaskError(f"{output} is written, but what comes after it failed: {error}") from error
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from CTSAM3DLib.clicks.click import clicks_to_tag
+from CTSAM3DLib.imaging.geometry import filled_box
 from CTSAM3DLib.segmentation.result import Result
 
 MODEL_TAG = "CTSAM3D.Model"
@@ -35,12 +36,14 @@ def report(result: Result) -> dict[str, Any]:
     `box` is the bounding box of the mask as its first and last voxel (i, j, k) of the CT; None for an empty mask.
     """
     cropped, around = result.cropped
-    found = np.argwhere(cropped)[:, ::-1] + [axis.start for axis in around[::-1]]
+    voxels = int(np.count_nonzero(cropped))
+    first = [inner.start + outer.start for inner, outer in zip(filled_box(cropped), around, strict=True)]
+    last = [inner.stop + outer.start - 1 for inner, outer in zip(filled_box(cropped), around, strict=True)]
     millilitres_per_voxel = abs(np.linalg.det(result.geometry.ijk_to_lps[:3, :3])) / 1000
     return {
-        "volume_ml": round(len(found) * millilitres_per_voxel, 3),
-        "voxels": len(found),
-        "box": {"first": found.min(axis=0).tolist(), "last": found.max(axis=0).tolist()} if len(found) else None,
+        "volume_ml": round(voxels * millilitres_per_voxel, 3),
+        "voxels": voxels,
+        "box": {"first": first[::-1], "last": last[::-1]} if voxels else None,
         "patches": len(result.patches),
         "quality": round(result.quality, 3),
         "reach": result.reach,
