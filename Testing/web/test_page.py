@@ -245,6 +245,14 @@ def test_all_clicks_outside_ask_for_one_inside_and_are_kept(desk, middle):
     desk.click(middle("spleen"))
     desk.settle()
     assert desk.clicks() == ["-1", "+2"]
+    made = desk.segments()
+    desk.page.locator(".ctsam3d-clicks .v-chip__close").nth(1).click()  # the mask follows its clicks
+    expect(desk.page.locator(".ctsam3d-clicks .v-chip")).to_have_count(1)
+    desk.settle()
+    assert desk.segments() == [("Segment 1", 0.0)]
+    desk.page.keyboard.press("u")
+    expect(desk.page.locator(".ctsam3d-clicks .v-chip")).to_have_count(2)
+    assert desk.segments() == made
 
 
 def test_a_cancel_keeps_the_mask_and_redo_asks_again(desk, middle):
