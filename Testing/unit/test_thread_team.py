@@ -1,7 +1,9 @@
 """Threads that share work by parts: each part once, answers in order, nothing shared out within, errors after all."""
 
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 import torch
@@ -105,3 +107,16 @@ def test_nothing_that_was_begun_goes_on_after_an_error(team):
 def test_little_work_is_not_shared(team):
     assert team.parts_for(MIN_SHARED - 1) == 1
     assert team.parts_for(MIN_SHARED) == 3
+
+
+def test_a_team_that_nobody_uses_is_freed_with_its_threads():
+    gone = ThreadTeam()
+    threads = {name for name in map(str, threading.enumerate()) if "ctsam3d-team" in name}
+    freed = weakref.ref(gone)
+    del gone
+    gc.collect()
+    assert freed() is None
+    end = time.monotonic() + 10
+    while threads & set(map(str, threading.enumerate())) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not threads & set(map(str, threading.enumerate()))

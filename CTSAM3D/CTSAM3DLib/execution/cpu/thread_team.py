@@ -33,8 +33,8 @@ class ThreadTeam:
         self.size = torch.get_num_threads()
         self._own = threading.local()
         self._started: list[Future[None]] = []
-        self._leader = ThreadPoolExecutor(1, "ctsam3d-team-leader", self._join)
-        self._helpers = ThreadPoolExecutor(max(1, self.size - 1), "ctsam3d-team", self._join)
+        self._leader = ThreadPoolExecutor(1, "ctsam3d-team-leader", _join, (self._own,))
+        self._helpers = ThreadPoolExecutor(max(1, self.size - 1), "ctsam3d-team", _join, (self._own,))
         everyone = threading.Barrier(self.size)
         joined = [self._helpers.submit(everyone.wait) for _ in range(self.size - 1)]
         joined.append(self._leader.submit(everyone.wait))
@@ -99,14 +99,16 @@ class ThreadTeam:
 
         return finish
 
-    def _join(self) -> None:
-        torch.get_num_threads()  # at first use PyTorch sets the default number, so set 1 only after it
-        torch.set_num_threads(1)
-        self._own.buffers = BufferPool()
-
 
 def _end(helping: Sequence[Future[None]]) -> list[Future[None]]:
     """Cancel helpers that have not started, wait for the rest, and return the ones waited for."""
     started = [helper for helper in helping if not helper.cancel()]
     wait(started)
     return started
+
+
+def _join(own: threading.local) -> None:
+    """Prepare a thread of a team; it holds no reference to the team, so that an unused team is freed with its memory."""
+    torch.get_num_threads()  # at first use PyTorch sets the default number, so set 1 only after it
+    torch.set_num_threads(1)
+    own.buffers = BufferPool()
