@@ -68,6 +68,11 @@ class TestSeries:
         write_series(tmp_path, HU, scale=lambda k: (1.0, -1024.0 + k))
         assert_read(tmp_path)
 
+    def test_an_unspecified_unit_is_taken_for_hu(self, tmp_path):
+        """As some writers have it; whether the values can be HU is checked later."""
+        write_series(tmp_path, HU, RescaleType="US")
+        assert_read(tmp_path)
+
     def test_values_too_large_for_the_first_slice_s_type(self, tmp_path):
         hu = HU.astype(np.float32)
         hu[3] += 0.5

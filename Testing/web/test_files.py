@@ -19,6 +19,7 @@ from CTSAM3DLib.clicks.markups import read_markups
 from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DServer.web.page.file_menu import Files
+from Testing.support.dicom_files import write_series
 from Testing.web.site import Site
 
 
@@ -96,6 +97,34 @@ def test_a_dicom_folder_is_opened(empty_desk, torso, tmp_path):
     expect(empty_desk.page.locator(".ctsam3d-panel")).to_contain_text("voxels of 3, 3, 3 mm")
 
 
+def test_of_several_series_one_is_chosen(empty_desk, tmp_path, kept):
+    low = np.full((20, 64, 64), -900, np.int16)
+    low[:, 16:48, 16:48] = 40
+    write_series(tmp_path / "study" / "a", low, SeriesNumber=2, SeriesDescription="thorax")
+    write_series(tmp_path / "study" / "b", low[:12] + 5, SeriesNumber=3, SeriesDescription="abdomen venous")
+    choose(empty_desk, "Open a DICOM folder", str(tmp_path / "study"))
+    dialog = empty_desk.page.locator(".ctsam3d-series")
+    expect(dialog).to_be_visible(timeout=30_000)
+    expect(dialog.locator(".v-list-item")).to_have_count(2)
+    expect(dialog).to_contain_text("12 slices of 64x64")
+    width = dialog.locator("img").nth(1).evaluate("image => image.naturalWidth")
+    assert width == 64
+    dialog.get_by_text("abdomen venous").click()
+    empty_desk.wait_for_ct()
+    expect(empty_desk.page.locator(".ctsam3d-panel")).to_contain_text("64 by 64 by 12 voxels")
+    assert len({path.parts[0] for path in uploads(empty_desk.page.url, kept)}) == 1
+
+
+def test_no_series_is_chosen(empty_desk, tmp_path, kept):
+    for name in ("a", "b"):
+        write_series(tmp_path / "study" / name, np.tile(np.int16([-900, 40]), (12, 16, 8)), SeriesDescription=name)
+    choose(empty_desk, "Open a DICOM folder", str(tmp_path / "study"))
+    empty_desk.page.locator(".ctsam3d-series").get_by_role("button", name="Cancel").click(timeout=30_000)
+    expect(empty_desk.page.locator(".ctsam3d-series")).to_have_count(0)
+    expect(empty_desk.page.get_by_text("Try the sample CT")).to_be_visible()
+    assert wait_until(lambda: uploads(empty_desk.page.url, kept) == [])
+
+
 def test_a_file_is_dropped_on_the_page(empty_desk, ct_file):
     content = list(ct_file.read_bytes())
     empty_desk.page.evaluate(
@@ -124,7 +153,7 @@ def wrong_files(tmp_path, torso):
     (tmp_path / "secret").write_bytes(np.arange(-64, 64, dtype="<i2").tobytes() * 20)
     return {
         "text": (b"not an image", "notes.nii.gz", "notes.nii.gz is damaged or incomplete"),
-        "empty zip": (None, "empty.zip", "empty.zip holds no file"),
+        "empty zip": (None, "empty.zip", "empty holds no file"),
         "broken zip": (b"PK\x03\x04 broken", "broken.zip", "is not a zip that can be read"),
         "not a CT": (Volume(np.abs(torso.ct.array), geometry), "mr.nii.gz", "give a CT in Hounsfield units"),
         "header": (HEADER.format(tmp_path / "secret").encode(), "ct.mhd", "which is no file that came with it"),

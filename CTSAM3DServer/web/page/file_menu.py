@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,6 @@ class Files:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._uploads = workspace.folder / "uploads"
         self._numbers = itertools.count(1)
 
     def routes(self) -> list[web.RouteDef]:
@@ -46,13 +44,13 @@ class Files:
     async def _take(self, request: web.Request) -> web.Response:
         """Store the files of a form, each under its own name and folders, and open the CT that they are."""
         with _said_to_the_user() as refused:
-            folder, opened = self._new_folder(), False
+            folder = self._new_folder()
             try:
                 files = await _stored(request, folder)
                 ct = await asyncio.to_thread(find_ct, files)
-                opened = await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
+                await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
             finally:
-                await asyncio.to_thread(self._tidy, folder, opened)
+                await asyncio.to_thread(self._workspace.tidy_uploads)
         return refused[0] if refused else web.Response(text="taken")
 
     async def _give(self, request: web.Request) -> web.StreamResponse:
@@ -67,14 +65,8 @@ class Files:
 
     def _new_folder(self) -> Path:
         """For an upload; one that is there holds the CT from before this process was started again."""
-        folders = (self._uploads / str(number) for number in self._numbers)
+        folders = (self._workspace.uploads / str(number) for number in self._numbers)
         return next(folder for folder in folders if not folder.exists())
-
-    def _tidy(self, uploaded: Path, opened: bool) -> None:
-        """Delete what was uploaded before the CT that is open now, or, where none was opened, what was uploaded."""
-        for folder in self._uploads.iterdir() if self._uploads.is_dir() else ():
-            if (folder == uploaded) is not opened:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _stored(request: web.Request, folder: Path) -> list[Path]:

@@ -55,6 +55,7 @@ def build_page(server: Server, workspace: Workspace) -> VAppLayout:
             _welcome(workspace)
         _help(keys)
         _server_dialog(workspace)
+        _series_dialog(workspace)
         _busy()
         _problem()
     return layout
@@ -175,6 +176,27 @@ def _server_dialog(workspace: Workspace) -> None:
                 disabled=("!server_address || !!busy",),
                 click=(workspace.agree_to_server, "[server_address, server_key]"),
             )
+
+
+def _series_dialog(workspace: Workspace) -> None:
+    with (
+        v3.VDialog(v_model=("series_dialog",), max_width=720, persistent=True, scrollable=True),
+        v3.VCard(title="Which CT?", subtitle="There are several series; one is opened.", classes="ctsam3d-series"),
+    ):
+        with (
+            v3.VList(lines="three"),
+            v3.VListItem(
+                v_for="choice in series",
+                key="choice.number",
+                title=("choice.title",),
+                click=(workspace.choose_series, "[choice.number]"),
+            ),
+            html.Template(v_slot_prepend=True),
+        ):
+            html.Img(src=("choice.picture",), alt="Its middle slice", width=96, height=96, classes="mr-4")
+        with v3.VCardActions():
+            v3.VSpacer()
+            v3.VBtn("Cancel", click=workspace.choose_no_series)
 
 
 def _busy() -> None:

@@ -29,6 +29,8 @@ class SavedWorkspace(BaseModel):
 
     ct: str
     """The CT's file or folder."""
+    series: str = ""
+    """Which of several CT series in it, by its number; empty where there is one."""
     name: str
     reach: Reach
     backend: str

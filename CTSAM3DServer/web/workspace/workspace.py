@@ -9,12 +9,15 @@ goes wrong is one sentence on the page, with everything that the user made still
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from trame_server.state import State
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.dicom.find import SeveralSeriesError
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.interaction.backends import THIS_COMPUTER, BackendChoice
 from CTSAM3DLib.mrml.frames import to_world
@@ -22,7 +25,7 @@ from CTSAM3DLib.segmentation.growth import Reach
 from CTSAM3DServer.web.scene.persistence import SavedWorkspace
 from CTSAM3DServer.web.scene.scene import WINDOWS, Scene
 from CTSAM3DServer.web.scene.terminology import anatomy
-from CTSAM3DServer.web.scene.upload import read_ct, write_sample
+from CTSAM3DServer.web.scene.upload import choices_of, read_ct, write_sample
 from CTSAM3DServer.web.workspace.backends import Backends
 from CTSAM3DServer.web.workspace.clicking import Clicking
 from CTSAM3DServer.web.workspace.messages import Messages
@@ -40,11 +43,14 @@ class Workspace:
         self.scene = scene
         self.backends = backends
         self.folder = folder
+        self.uploads = folder / "uploads"
         self.terms = anatomy()
         self.messages = Messages(state)
         self.clicking = Clicking(scene, self.messages, self._choice, self.refresh)
         self.segments: Segments | None = None
         self._ct_file: Path | None = None
+        self._ct_series = ""
+        self._choosing: tuple[Path, str] | None = None
         self._saved: SavedWorkspace | None = None
         self._surfaces: asyncio.TimerHandle | None = None
         state.update(first_state() | {"terms": list(self.terms)})
@@ -53,17 +59,50 @@ class Workspace:
 
     # Opening
 
-    async def open_ct(self, path: Path, name: str, saved: SavedWorkspace | None = None) -> bool:
+    async def open_ct(self, path: Path, name: str, saved: SavedWorkspace | None = None, series: str = "") -> bool:
         """Open a CT in place of the one that there is, with segments that were saved; whether it could be opened.
 
-        What is wrong is told on the page.
+        Where several CT series are there, the page asks which one; what is wrong is told on the page.
         """
+        self._choosing = None
         with self.messages.busy(f"Opening {name}…"):
-            volume = await asyncio.to_thread(read_ct, path, self._is_uploaded(path))
+            try:
+                volume = await asyncio.to_thread(read_ct, path, self._is_uploaded(path), series or None)
+            except SeveralSeriesError as several:
+                choices = await asyncio.to_thread(choices_of, several)
+                self._choosing = path, name
+                with self.state as state:
+                    state.series = [asdict(choice) for choice in choices]
+                    state.series_dialog = True
+                return False
+            self._ct_series = series
             self._show(volume, name, path, saved)
-            self.messages.say("Click inside a structure.")
+            self.messages.say(" ".join((*volume.notes, "Click inside a structure.")))
             return True
         return False
+
+    async def choose_series(self, number: int) -> None:
+        """Open the series of this number in the list that the page has shown."""
+        choosing = self._choosing
+        with self.state as state:
+            state.series_dialog = False
+        if choosing is not None:
+            await self.open_ct(*choosing, series=str(number))
+            self.tidy_uploads()
+
+    def choose_no_series(self) -> None:
+        """Open none of them; what is open stays open."""
+        self._choosing = None
+        with self.state as state:
+            state.series_dialog = False
+        self.tidy_uploads()
+
+    def tidy_uploads(self) -> None:
+        """Delete what was uploaded, but for the CT that is open and the one whose series is being chosen."""
+        needed = [path for path in (self._ct_file, self._choosing and self._choosing[0]) if path is not None]
+        for folder in self.uploads.iterdir() if self.uploads.is_dir() else ():
+            if not any(path.is_relative_to(folder) for path in needed):
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def open_sample(self) -> None:
         """Open the synthetic torso."""
@@ -79,7 +118,11 @@ class Workspace:
         saved = SavedWorkspace.read(self.folder)
         if saved is None and ct is not None:
             await self.open_ct(ct, ct.name.split(".")[0])
-        if saved is None or not await self.open_ct(Path(saved.ct), saved.name, saved) or self.segments is None:
+        if (
+            saved is None
+            or not await self.open_ct(Path(saved.ct), saved.name, saved, saved.series)
+            or self.segments is None
+        ):
             return
         self.backends.know(saved.backend, saved.model)
         self.state.reach, self.state.backend, self.state.model = saved.reach, saved.backend, saved.model
@@ -212,6 +255,7 @@ class Workspace:
             state = self.state
             saved = SavedWorkspace(
                 ct=str(self._ct_file),
+                series=self._ct_series,
                 name=state.ct_name,
                 reach=state.reach,
                 backend=state.backend,
@@ -290,4 +334,6 @@ def first_state() -> dict[str, object]:
         # How masks are made, and where.
         **{"reach": "structure", "model": "", "backend": THIS_COMPUTER},
         **{"server_dialog": False, "server_address": "", "server_key": ""},
+        # Several CT series to choose from.
+        **{"series_dialog": False, "series": []},
     }

@@ -108,7 +108,7 @@ def _end(helping: Sequence[Future[None]]) -> list[Future[None]]:
 
 
 def _join(own: threading.local) -> None:
-    """Prepare a thread of a team; it holds no reference to the team, so that an unused team is freed with its memory."""
+    """Prepare a thread of a team. It holds no reference to the team, so that an unused team is freed."""
     torch.get_num_threads()  # at first use PyTorch sets the default number, so set 1 only after it
     torch.set_num_threads(1)
     own.buffers = BufferPool()

@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from CTSAM3DLib.errors import VolumeError
 
 LOCALIZER = "LOCALIZER"
-_NOT_HU = ("OD", "HGL", "US", "MGML", "Z_EFF", "ED", "EDW", "PCT", "IMOT")  # PS3.3 C.11.1.1.2
+_NOT_HU = ("OD", "HGL", "MGML", "Z_EFF", "ED", "EDW", "PCT", "IMOT")  # PS3.3 C.11.1.1.2; "US" is "unspecified"
 _PHASE_TAGS = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",

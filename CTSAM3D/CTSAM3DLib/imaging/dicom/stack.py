@@ -68,7 +68,9 @@ class Stack:
     def __str__(self) -> str:
         """For lists from which a person chooses; names no patient."""
         first, date = self.frames[0], self.series.date
-        parts = [f'series {self.series.number or "?"} "{self.series.description}"']
+        number = f" {self.series.number}" if self.series.number else ""
+        description = f' "{self.series.description}"' if self.series.description else ""
+        parts = [f"series{number}{description}"]
         if len(date) == 8:
             parts.append(f"{date[:4]}-{date[4:6]}-{date[6:]}")
         if self.phase:
