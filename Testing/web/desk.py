@@ -60,6 +60,17 @@ class Desk:
     def picture(self, name: str) -> bytes:
         return self.page.screenshot(clip=self.view(name))
 
+    def steady_picture(self, name: str, other_than: bytes | None = None) -> bytes:
+        """A view once it shows something else than before, and keeps it."""
+        seen = [b"", self.picture(name)]
+
+        def is_steady() -> bool:
+            seen[:] = seen[1], self.picture(name)
+            return seen[0] == seen[1] != other_than
+
+        self.until(is_steady, timeout=20)
+        return seen[1]
+
     # Doing
 
     def add_segment(self) -> None:
