@@ -186,7 +186,7 @@ class _Work:
         """What there is so far, packed."""
         turn = self._turn
         state = turn.state if turn is not None else State()
-        values, start = state.canvas.dense()
+        values, start = state.shown.dense()
         final = turn is not None and turn.final
         return Answer(final, state.quality, state.patches, values, start, tuple(needed)).pack()
 

@@ -27,6 +27,8 @@ from CTSAM3DLib.growth import Patch, depth_in_patch, grow
 from CTSAM3DLib.models import load_model
 from CTSAM3DLib.prompts import click_maps
 from CTSAM3DLib.result import RINGS, CancelEvent, Reach, Result, check_reach, stop_if_cancelled
+from CTSAM3DLib.segmentation.sight import Sight
+from CTSAM3DLib.segmentation.walk import Weights, walk_around
 from CTSAM3DLib.volume import Volume
 
 REUSE_MARGIN = 12
@@ -52,6 +54,13 @@ class State:
     clicked: tuple[Start, ...] = ()
     """Patches in which clicks were answered, the latest last."""
     quality: float = 0.0
+    walked: Canvas | None = None
+    """What a random walk made of it, for models that have one; growth and later clicks go on from `canvas`."""
+
+    @property
+    def shown(self) -> Canvas:
+        """What the mask is made of."""
+        return self.canvas if self.walked is None else self.walked
 
     @property
     def nbytes(self) -> int:
@@ -95,6 +104,8 @@ class Session:
         self._cache = Cache(CACHED_BYTES) if cache is None else cache
         self._owner = owner
         self._lock = threading.Lock()
+        walk = getattr(engine.model.network, "walk", None)
+        self._weights = None if walk is None else Weights.of(walk)
 
     def prepare(self) -> None:
         """Nothing: a session on this computer is ready once it is open."""
@@ -133,7 +144,10 @@ class Session:
         prefixes = _prefixes(clicks)
         known, state = self._longest_known(prefixes, reach)
         for count in range(known + 1, len(clicks) + 1):
+            before = state.walked
             state = yield from _Step(self, clicks[:count], reach).run(state)
+            if self._weights is not None and state.patches:
+                state = yield from self._walk(clicks[:count], before, state, self._weights)
             self._remember(prefixes[count - 1], reach, state)
         if state.clicked:  # where the next click is likely to be answered
             self.engine.expect(partial(_Step(self, clicks, reach).prompts, state.canvas, state.clicked[-1]))
@@ -150,7 +164,7 @@ class Session:
             quality=state.quality,
             patches=state.patches,
             final=final,
-            canvas=state.canvas,
+            canvas=state.shown,
             grid=self.grid,
             geometry=self.geometry,
             execution=self.engine.execution,
@@ -164,6 +178,32 @@ class Session:
             features = self.engine.encode(self.source.patch(start))
             self._cache.put(key, features, sum(level.nbytes for level in features))
         return features
+
+    def sight(self, start: Start) -> Sight:
+        """What a walk has to know of the patch at `start`, made once."""
+        key = (self._owner, "sight", start)
+        sight: Sight | None = self._cache.get(key)
+        if sight is None:
+            image, known, *_ = (level[0].float().cpu().numpy() for level in self.features(start)[:2])
+            low, high = self.engine.model.info.window
+            width = self.engine.model.network.config.semantic_width
+            sight = Sight.of(start, image[0] * (high - low) + low, known, width)
+            self._cache.put(key, sight, sight.nbytes)
+        return sight
+
+    def _walk(
+        self, clicks: tuple[Click, ...], before: Canvas | None, state: State, weights: Weights
+    ) -> Generator[Turn, None, State]:
+        """The state with what a random walk makes of it, with a pause where patches have to be encoded again."""
+        starts = tuple(dict.fromkeys(patch.start for patch in state.patches))
+        if lost := tuple(start for start in starts if not self._is_known(start)):
+            yield Turn(state, lost)
+        sights = [self.sight(start) for start in starts]
+        walked = walk_around(clicks, state.canvas, before, state.quality, sights, self.grid, weights)
+        return replace(state, walked=walked)
+
+    def _is_known(self, start: Start) -> bool:
+        return any((self._owner, kind, start) in self._cache for kind in ("sight", "features"))
 
     def unseen(self, starts: Sequence[Start]) -> list[Start]:
         """Those of the patches whose voxels the network still needs, to encode them or to propose where masks go on."""

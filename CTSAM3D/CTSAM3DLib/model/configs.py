@@ -45,10 +45,15 @@ class NetworkConfig:
     cross_patch_widths: tuple[int, int, int, int, int]
     semantic_places: bool = False
     """Whether that U-Net also says which one of its kind a voxel belongs to, and where structures end."""
+    walk_width: int = 0
+    """Hidden units of what weighs the evidence for a random walk around the clicks (`walk.py`), which then makes the
+    mask; 0: the network makes it alone. The walk asks for a `semantic_width`."""
 
     def __post_init__(self) -> None:
         if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
             raise ModelError(f"The network {self.name} has semantics without fine_width and psap; give both.")
+        if self.walk_width and not self.semantic_width:
+            raise ModelError(f"The network {self.name} has a walk_width without a semantic_width; give both.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

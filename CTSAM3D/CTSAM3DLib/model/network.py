@@ -11,6 +11,7 @@ from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
 from CTSAM3DLib.model.semantics import SemanticNetwork
 from CTSAM3DLib.model.unet_encoder import UNetEncoder
+from CTSAM3DLib.model.walk import Walk
 
 
 class CTSAM3D(nn.Module):
@@ -24,6 +25,7 @@ class CTSAM3D(nn.Module):
         self.cross_patch = CrossPatchNetwork(config)
         width, filters = config.semantic_width, config.semantic_filters
         self.semantics = SemanticNetwork(width, filters, config.semantic_places) if width else None
+        self.walk = Walk(config.walk_width) if config.walk_width else None
 
     def encode(self, image: Tensor, vectors: Tensor | None = None) -> list[Tensor]:
         """(batch, 1, 64, 64, 64) to levels at 16³, 8³, 4³, 2³, after the image and 32³ with a `fine_width`.
