@@ -98,7 +98,7 @@ def evidence(
     answer = canvas.read_box(box)
     nearest = np.rint(asked.voxels).astype(int)
     seen = _Seen(box, step, sights, nearest[asked.positive], nearest[~asked.positive])
-    looked = (_coarser((answer > 0).astype(np.float32), step) == 1) & (seen.deepest > 0)
+    looked = (coarser((answer > 0).astype(np.float32), step) == 1) & (seen.deepest > 0)
     probability = _share(answer, step)
     spacing = grid.spacing * step
     shape = probability.shape
@@ -184,7 +184,7 @@ class _Seen:
             np.copyto(deepest[of_box], depth, where=better)
             np.copyto(hu[of_box], sight.hu[of_patch], where=better)
             self._take(sight, of_box, of_patch, depth, step, clicked)
-        self.hu = _coarser(hu, step)
+        self.hu = coarser(hu, step)
 
     def _take(
         self,
@@ -245,7 +245,7 @@ def _at(values: Floats, positions: Sequence[NDArray[np.floating]]) -> Floats:
     return values
 
 
-def _coarser(values: Floats, step: int) -> Floats:
+def coarser(values: Floats, step: int) -> Floats:
     """Means of `step`³ voxels; those at the end repeat the last."""
     if step == 1:
         return values
@@ -261,7 +261,7 @@ def _coarser(values: Floats, step: int) -> Floats:
 
 def _share(values: NDArray[np.uint8], step: int) -> Floats:
     """Probabilities 0..255 of small voxels as those of larger ones, 0..1."""
-    share: Floats = _coarser(values.astype(np.float32), step) / np.float32(255)
+    share: Floats = coarser(values.astype(np.float32), step) / np.float32(255)
     return share
 
 

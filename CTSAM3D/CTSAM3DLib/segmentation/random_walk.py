@@ -60,7 +60,7 @@ def solved(
         diagonal[low] += weight
         diagonal[high] += weight
     # Scaled so that the diagonal is 1, which is Jacobi's preconditioner at no cost in each step.
-    scale: Floats = np.float32(1) / np.sqrt(np.maximum(diagonal, np.float32(1e-12)))
+    scale: Floats = np.reciprocal(np.sqrt(np.maximum(diagonal, np.float32(1e-12))))
     scaled = [weight * scale[ends(axis)[0]] * scale[ends(axis)[1]] for axis, weight in enumerate(conductances)]
     right = right * scale
     x = np.zeros_like(right) if first is None else first / scale

@@ -10,6 +10,7 @@ Arrays are (z, y, x) on the model grid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from CTSAM3DLib.canvas import Canvas
 from CTSAM3DLib.clicks import Click
+from CTSAM3DLib.geometry import Box
 from CTSAM3DLib.grid import ModelGrid
 from CTSAM3DLib.model.walk import CLICKS, LEAST, LEAST_CONDUCTANCE, MOST, Walk
 from CTSAM3DLib.segmentation.evidence import Asked, Evidence, box_of, evidence
@@ -90,18 +92,13 @@ def walk_around(
 ) -> Canvas:
     """The mask of these clicks, when the network's is on the canvas and it looked at the patches of these sights.
 
-    `before` is what this made of the clicks but the last, `quality` the network's own estimate. The
-    canvas that is returned knows nothing beyond the walk.
+    `before` is what this made of the clicks but the last, `quality` the network's own estimate. The canvas that is
+    returned knows nothing beyond the walk.
     """
     asked = Asked.on(grid, clicks, quality)
-    box = box_of(asked, canvas, grid)
-    size = np.prod([axis.stop - axis.start for axis in box])
-    step = 1
-    while size > MOST_VOXELS * step**3:
-        step *= 2
-    found = evidence(box, step, asked, canvas, before, sights, grid)
-    probability = walked(found, weights)
-    values = np.maximum(np.rint(finer(probability, step, box) * 255), 1).astype(np.uint8)
+    box, found = evidence_around(asked, canvas, before, sights, grid)
+    probability = finer(walked(found, weights), found.step, box)
+    values = np.maximum(np.rint(probability * np.float32(255)), 1).astype(np.uint8)
     corner = [axis.start for axis in box]
     for voxel, positive in zip(asked.voxels - corner, asked.positive, strict=True):
         # All voxels that the mask at the click is interpolated from.
@@ -109,6 +106,18 @@ def walk_around(
         values[around] = 255 if positive else 1
     z, y, x = corner
     return Canvas.of_dense(values, (z, y, x))
+
+
+def evidence_around(
+    asked: Asked, canvas: Canvas, before: Canvas | None, sights: Sequence[Sight], grid: ModelGrid
+) -> tuple[Box, Evidence]:
+    """The box that the walk goes through, and what is known there, in voxels so large that there are not too many."""
+    box = box_of(asked, canvas, grid)
+    size = math.prod(axis.stop - axis.start for axis in box)
+    step = 1
+    while size > MOST_VOXELS * step**3:
+        step *= 2
+    return box, evidence(box, step, asked, canvas, before, sights, grid)
 
 
 def walked(found: Evidence, weights: Weights) -> Floats:
