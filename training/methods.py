@@ -107,7 +107,7 @@ class MethodChoice:
 
 def run_name(model: TrainedModel, reach: Reach = "structure", walk: bool = True) -> str:
     """What results of a model are filed under: its name, the start of its file's hash, and what is unusual."""
-    unusual = [reach] if reach != "structure" else []
+    unusual: list[str] = [reach] if reach != "structure" else []
     if model.network.config.walk_width and not walk:
         unusual.append("without-walk")
     return "-".join((model.info.name, model.file_hash[:8], *unusual))

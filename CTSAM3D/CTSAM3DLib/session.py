@@ -65,7 +65,9 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes that it holds, of which other states may share most."""
-        return sum(tile.nbytes for tile in self.canvas.tiles.values()) + SMALL_THINGS * (1 + len(self.patches))
+        canvases = (self.canvas,) if self.walked is None else (self.canvas, self.walked)
+        tiles = sum(tile.nbytes for canvas in canvases for tile in canvas.tiles.values())
+        return tiles + SMALL_THINGS * (1 + len(self.patches))
 
 
 @dataclass(frozen=True)

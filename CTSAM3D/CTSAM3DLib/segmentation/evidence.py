@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.canvas import MASK, Canvas
 from CTSAM3DLib.clicks import Click
-from CTSAM3DLib.geometry import Box
-from CTSAM3DLib.grid import PATCH, ModelGrid
+from CTSAM3DLib.geometry import Box, filled_box
+from CTSAM3DLib.grid import AIR_HU, PATCH, ModelGrid
 from CTSAM3DLib.model.walk import CLICKS, VOXELS
-from CTSAM3DLib.segmentation.sight import Floats, Known, Sight, depth_along, lerp
+from CTSAM3DLib.segmentation.sight import DEPTHS, Floats, Known, Sight, lerp
 
 MARGIN_MM = 40.0
 """How far from positive clicks the walk goes."""
@@ -97,8 +97,8 @@ def evidence(
     """
     answer = canvas.read_box(box)
     nearest = np.rint(asked.voxels).astype(int)
-    seen = _Seen(box, step, sights, nearest[asked.positive], nearest[~asked.positive])
-    looked = (coarser((answer > 0).astype(np.float32), step) == 1) & (seen.deepest > 0)
+    seen = _Seen(box, step, sights, (nearest[asked.positive], nearest[~asked.positive]))
+    looked = (coarser((answer > 0).astype(np.float32), step) == 1) & seen.anywhere
     probability = _share(answer, step)
     spacing = grid.spacing * step
     shape = probability.shape
@@ -154,82 +154,61 @@ def evidence(
 class _Seen:
     """What the sights say in a box, in voxels `step` times as large: the one counts in which a voxel lies deepest.
 
-    `positive` and `negative` are clicked voxels (n, 3) of the grid.
+    `clicked` are the voxels (z, y, x) of the grid with positive clicks, and those with negative ones.
     """
 
-    def __init__(
-        self,
-        box: Box,
-        step: int,
-        sights: Sequence[Sight],
-        positive: NDArray[np.int_],
-        negative: NDArray[np.int_],
-    ) -> None:
-        full = tuple(axis.stop - axis.start for axis in box)
-        shape = tuple(-(-size // step) for size in full)
-        clicked = [[known for voxel in voxels if (known := _known(sights, voxel))] for voxels in (positive, negative)]
-        self.deepest = np.zeros(shape, np.uint8)
-        self.changes = np.zeros((2, 3, *shape), np.float32)
-        self.likeness = np.zeros((4, *shape), np.float32)
-        hu = np.full(full, -1000, np.float32)
-        deepest = np.zeros(full, np.uint8)
-        along = depth_along()
-        for sight in sights:
+    def __init__(self, box: Box, step: int, sights: Sequence[Sight], clicked: Sequence[NDArray[np.int_]]) -> None:
+        shape = [axis.stop - axis.start for axis in box]
+        hu = np.full(shape, AIR_HU, np.float32)
+        deepest = np.zeros(shape, np.uint8)
+        owner = np.full(shape, -1, np.int16)
+        for index, sight in enumerate(sights):
             of_box, of_patch = sight.within(box)
-            z, y, x = (along[axis] for axis in of_patch)
-            if min(len(z), len(y), len(x)) < step:
-                continue
+            z, y, x = (DEPTHS[axis] for axis in of_patch)
             depth = np.minimum(np.minimum(z[:, None, None], y[:, None]), x)
-            better = depth > deepest[of_box]
-            np.copyto(deepest[of_box], depth, where=better)
-            np.copyto(hu[of_box], sight.hu[of_patch], where=better)
-            self._take(sight, of_box, of_patch, depth, step, clicked)
+            deeper = depth > deepest[of_box]
+            np.copyto(deepest[of_box], depth, where=deeper)
+            np.copyto(owner[of_box], np.int16(index), where=deeper)
+            np.copyto(hu[of_box], sight.hu[of_patch], where=deeper)
         self.hu = coarser(hu, step)
+        self._owner = owner[::step, ::step, ::step]
+        self._corner = np.array([axis.start for axis in box])
+        self._step = step
+        self.anywhere = self._owner >= 0
+        self.changes = np.zeros((2, 3, *self._owner.shape), np.float32)
+        self.likeness = np.zeros((4, *self._owner.shape), np.float32)
+        known = [[found for voxel in voxels if (found := _known(sights, voxel))] for voxels in clicked]
+        for index, sight in enumerate(sights):
+            self._take(sight, self._owner == index, known)
 
-    def _take(
-        self,
-        sight: Sight,
-        of_box: Box,
-        of_patch: Box,
-        depth: NDArray[np.uint8],
-        step: int,
-        clicked: Sequence[Sequence[Known]],
-    ) -> None:
-        """What is known at 32³, at the voxels that begin in the patch."""
-        firsts = [-axis.start % step for axis in of_box]  # voxels of the part until the next that begins there
-        depth = depth[tuple(slice(first, None, step) for first in firsts)]
-        of_coarse = tuple(
-            slice((axis.start + first) // step, (axis.start + first) // step + size)
-            for axis, first, size in zip(of_box, firsts, depth.shape, strict=True)
+    def _take(self, sight: Sight, owned: NDArray[np.bool_], clicked: Sequence[Sequence[Known]]) -> None:
+        """What a sight knows at 32³ of the voxels that it owns."""
+        box = filled_box(owned, margin=0)
+        owned = owned[box]
+        if not owned.size:
+            return
+        first = self._corner - sight.start
+        middles = [
+            # In voxels of 32³, the first of which lies between two of 64³.
+            (np.arange(axis.start, axis.stop) * self._step + n + (self._step - 1) / 2 - 0.5) / 2
+            for axis, n in zip(box, first, strict=True)
+        ]
+        z, y, x = part = tuple(
+            slice(max(int(middle[0]), 0), min(int(middle[-1]) + 2, PATCH // 2)) for middle in middles
         )
-        better = depth > self.deepest[of_coarse]
-        np.copyto(self.deepest[of_coarse], depth, where=better)
-        positions = [
-            (np.arange(axis.start + first, axis.stop, step) + (step - 1) / 2 - 0.5) / 2
-            for axis, first in zip(of_patch, firsts, strict=True)
+        inside = [
+            np.clip(middle - axis.start, 0, axis.stop - axis.start - 1)
+            for middle, axis in zip(middles, part, strict=True)
         ]
-        half = PATCH // 2
-        z, y, x = part = tuple(slice(max(int(p[0]), 0), min(int(p[-1]) + 2, half)) for p in positions)
-        inner = [
-            np.clip(p - axis.start, 0, axis.stop - axis.start - 1) for p, axis in zip(positions, part, strict=True)
-        ]
-        for target, kind in zip(self.changes, sight.changes, strict=True):
-            for axis in range(3):  # an edge lies half a voxel further on
-                shifted = [np.clip(p + 0.25 * step - 0.5, 0, p[-1]) if a == axis else p for a, p in enumerate(inner)]
-                np.copyto(target[axis][of_coarse], _at(kind[axis, z, y, x], shifted), where=better)
-        likeness = [sight.likeness((z, y, x), known) for known in clicked]
-        for target, values in zip(self.likeness, [maps[kind] for kind in (0, 1) for maps in likeness], strict=True):
-            if values is not None:
-                np.copyto(target[of_coarse], _at(values, inner), where=better)
-            else:
-                np.copyto(target[of_coarse], 0, where=better)
-
-
-def _logit(probability: Floats) -> Floats:
-    """A quarter of it, which makes it as large as all else that is known."""
-    clipped = np.clip(probability, np.float32(UNCERTAIN), np.float32(1 - UNCERTAIN))
-    logit: Floats = np.log(clipped / (1 - clipped)) / np.float32(4)
-    return logit
+        further = self._step / 4 - 0.5  # an edge lies half a voxel further on, and is known from its lower end on
+        for axis in range(3):
+            edges = [np.clip(n + further, 0, n[-1]) if other == axis else n for other, n in enumerate(inside)]
+            for kind, changes in enumerate(sight.changes):
+                np.copyto(self.changes[kind, axis][box], _at(changes[axis, z, y, x], edges), where=owned)
+        maps = [sight.likeness((z, y, x), known) for known in clicked]
+        for kind, likeness in enumerate((maps[0][0], maps[1][0], maps[0][1], maps[1][1])):
+            if likeness is not None:
+                np.copyto(self.likeness[kind][box], _at(likeness, inside), where=owned)
 
 
 def _known(sights: Sequence[Sight], voxel: NDArray[np.int_]) -> Known | None:
@@ -243,6 +222,13 @@ def _at(values: Floats, positions: Sequence[NDArray[np.floating]]) -> Floats:
     for axis, position in enumerate(positions):
         values = lerp(values, axis, position)
     return values
+
+
+def _logit(probability: Floats) -> Floats:
+    """A quarter of it, which makes it as large as all else that is known."""
+    clipped = np.clip(probability, np.float32(UNCERTAIN), np.float32(1 - UNCERTAIN))
+    logit: Floats = np.log(clipped / (1 - clipped)) / np.float32(4)
+    return logit
 
 
 def coarser(values: Floats, step: int) -> Floats:

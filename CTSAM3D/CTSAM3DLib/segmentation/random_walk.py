@@ -15,7 +15,9 @@ to the bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,53 +56,70 @@ def solved(
     most_steps: int = MOST_STEPS,
 ) -> Floats:
     """The solution x of the walk's equations with any right side, as `potential` has the pulls inwards there."""
-    diagonal = pulls.copy()
-    for axis, weight in enumerate(conductances):
-        low, high = ends(axis)
-        diagonal[low] += weight
-        diagonal[high] += weight
+    edges = [_Edges.of(weight, axis, pulls.shape) for axis, weight in enumerate(conductances)]
+    diagonal = pulls.ravel().copy()
+    for along in edges:
+        diagonal[: -along.stride] += along.weights
+        diagonal[along.stride :] += along.weights
     # Scaled so that the diagonal is 1, which is Jacobi's preconditioner at no cost in each step.
     scale: Floats = np.reciprocal(np.sqrt(np.maximum(diagonal, np.float32(1e-12))))
-    scaled = [weight * scale[ends(axis)[0]] * scale[ends(axis)[1]] for axis, weight in enumerate(conductances)]
-    right = right * scale
-    x = np.zeros_like(right) if first is None else first / scale
-    residual = right - _times(scaled, x)
+    for along in edges:
+        np.multiply(along.weights, scale[: -along.stride], out=along.weights)
+        np.multiply(along.weights, scale[along.stride :], out=along.weights)
+    product, scratch = np.empty_like(scale), np.empty_like(scale)  # new memory in every step would take as long
+    right = right.ravel() * scale
+    x = np.zeros_like(right) if first is None else first.ravel() / scale
+    _multiply(edges, x, product, scratch)
+    residual = right - product
     direction = residual.copy()
-    square = _dot(residual, residual)
-    enough = tolerance**2 * _dot(right, right)
+    square = _dot(residual, residual, scratch)
+    enough = np.float32(tolerance) ** 2 * _dot(right, right, scratch)
     for _ in range(most_steps):
         if square <= enough:
             break
-        product = _times(scaled, direction)
-        step = np.float32(square / _dot(direction, product))
-        x += step * direction
-        product *= step
-        residual -= product
-        before, square = square, _dot(residual, residual)
-        direction *= np.float32(square / before)
+        _multiply(edges, direction, product, scratch)
+        step = square / _dot(direction, product, scratch)
+        np.multiply(direction, step, out=scratch)
+        x += scratch
+        np.multiply(product, step, out=scratch)
+        residual -= scratch
+        before, square = square, _dot(residual, residual, scratch)
+        direction *= square / before
         direction += residual
     x *= scale
-    return x
+    return x.reshape(pulls.shape)
 
 
-def ends(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """The voxels at the lower and at the upper ends of the edges along an axis."""
-    everything = [slice(None)] * 3
-    low, high = list(everything), list(everything)
-    low[axis], high[axis] = slice(None, -1), slice(1, None)
-    return tuple(low), tuple(high)
+@dataclass(frozen=True)
+class _Edges:
+    """The edges along one axis, laid out as the voxels are: each pass over whole lines of memory is a long one."""
+
+    stride: int
+    """From a voxel to the next one along the axis."""
+    weights: Floats
+    """Of the edge from each voxel to the next; 0 where there is none."""
+
+    @classmethod
+    def of(cls, conductances: Floats, axis: int, shape: tuple[int, ...]) -> _Edges:
+        padded = np.zeros(shape, np.float32)
+        padded[tuple(slice(size) for size in conductances.shape)] = conductances
+        stride = math.prod(shape[axis + 1 :])
+        return cls(stride, padded.ravel()[:-stride])
 
 
-def _times(weights: Sequence[Floats], x: Floats) -> Floats:
-    """The scaled system's product with x."""
-    product = x.copy()
-    for axis, weight in enumerate(weights):
-        low, high = ends(axis)
-        product[low] -= weight * x[high]
-        product[high] -= weight * x[low]
-    return product
+def _multiply(edges: Sequence[_Edges], x: Floats, product: Floats, scratch: Floats) -> None:
+    """Put the scaled system's product with x into `product`."""
+    np.copyto(product, x)
+    for along in edges:
+        part = scratch[: -along.stride]
+        np.multiply(along.weights, x[along.stride :], out=part)
+        product[: -along.stride] -= part
+        np.multiply(along.weights, x[: -along.stride], out=part)
+        product[along.stride :] -= part
 
 
-def _dot(a: Floats, b: Floats) -> float:
-    """Summed in double precision by one thread; BLAS would share it out."""
-    return float((a * b).sum(dtype=np.float64))
+def _dot(a: Floats, b: Floats, scratch: Floats) -> np.float32:
+    """Summed in pairs by one thread; BLAS would share it out."""
+    np.multiply(a, b, out=scratch)
+    total: np.float32 = scratch.sum()
+    return total

@@ -20,6 +20,10 @@ ALIENATION = 0.3
 """Difference of the cosine from 1 at which likeness has fallen to 1/e."""
 
 
+DEPTHS = np.minimum(np.arange(1, PATCH + 1), np.arange(PATCH, 0, -1)).astype(np.uint8)
+"""How deep in a patch its voxels lie along one axis."""
+
+
 @dataclass(frozen=True)
 class Known:
     """Vector (width,) and place (3,) of one voxel; no place where the network knows none."""
@@ -80,28 +84,23 @@ class Sight:
 
         In kind, and in kind and place at once; None where there is nothing to be like.
         """
+        if not clicked:
+            return None, None
         vectors = self.vectors[(slice(None), *part)]
-        places = None if self.places is None else self.places[(slice(None), *part)]
-        kind: Floats | None = None
-        both: Floats | None = None
-        for known in clicked:
-            cosine = np.zeros(vectors.shape[1:], np.float32)
-            for component, values in zip(known.vector, vectors, strict=True):
-                cosine += component * values
-            alike = np.exp((cosine - 1) / np.float32(ALIENATION))
-            kind = alike if kind is None else np.maximum(kind, alike)
-            if places is not None and known.place is not None:
-                away = np.ones(vectors.shape[1:], np.float32)
-                for component, values in zip(known.place, places, strict=True):
-                    away += np.square(values - component)
-                alike = alike / away
-                both = alike if both is None else np.maximum(both, alike)
-        return kind, both
-
-
-def depth_along() -> NDArray[np.uint8]:
-    """How deep in a patch its voxels lie along one axis."""
-    return np.minimum(np.arange(1, PATCH + 1), np.arange(PATCH, 0, -1)).astype(np.uint8)
+        shape = vectors.shape[1:]
+        # By einsum, not by BLAS, whose sums may depend on the number of threads.
+        given = np.stack([known.vector for known in clicked])
+        cosines = np.einsum("nc,cv->nv", given, vectors.reshape(len(vectors), -1))
+        kind = np.exp((cosines.max(axis=0) - 1) / np.float32(ALIENATION)).reshape(shape)
+        if self.places is None:
+            return kind, None
+        places = self.places[(slice(None), *part)].reshape(3, -1)
+        away = np.ones_like(cosines)
+        of_clicks = np.stack([known.place for known in clicked if known.place is not None], axis=1)
+        for place, of_click in zip(places, of_clicks, strict=True):
+            away += np.square(place - of_click[:, None])
+        both = np.exp((cosines - 1) / np.float32(ALIENATION)) / away
+        return kind, both.max(axis=0).reshape(shape)
 
 
 def finer(values: Floats, step: int, box: Box) -> Floats:
