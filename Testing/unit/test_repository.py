@@ -27,7 +27,7 @@ def test_floors_import_only_from_below():
         {"grid", "prompts"},
         {"model"},
         {"engine", "models"},
-        {"canvas", "growth", "result", "session"},
+        {"canvas", "growth", "result", "segmentation", "session"},
         {"connection", "protocol", "remote", "child_python", "local_process"},
         {"provenance", "prediction", "download", "model_store", "batch"},
         {"mrml"},
@@ -35,7 +35,7 @@ def test_floors_import_only_from_below():
     ]
     floor_of = {name: floor for floor, names in enumerate(floors) for name in names}
     modules = {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"}
-    packages = {"bundled", "model", "mrml"}
+    packages = {"bundled", "model", "mrml", "segmentation"}
     assert modules | packages == set(floor_of)
     floor_of["__version__"] = 0  # of the package itself
     for path in [*LIBRARY.glob("*.py"), *(file for name in packages for file in (LIBRARY / name).glob("*.py"))]:
