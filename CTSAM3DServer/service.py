@@ -187,7 +187,7 @@ class _Work:
         """The state so far as a packed `SegmentResponse`."""
         step = self._step
         state = step.state if step is not None else State()
-        values, start = state.canvas.dense()
+        values, start = state.shown.dense()
         final = step is not None and step.final
         return SegmentResponse(final, state.quality, state.patches, values, start, tuple(needed)).pack()
 

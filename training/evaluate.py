@@ -246,6 +246,9 @@ def main(
         str | None, typer.Option(help="A file of weights instead; of a comparison system, its weights or 'fresh'.")
     ] = None,
     reach: Annotated[Reach, typer.Option(help="How far a click of ctsam3d acts.")] = "structure",
+    walk: Annotated[
+        bool, typer.Option("--walk/--without-walk", help="Whether a ctsam3d that has a random walk takes it.")
+    ] = True,
     name: Annotated[str, typer.Option(help="What the results call the data set; default its folder's name.")] = "",
     case: Annotated[list[str] | None, typer.Option(help="Cases to use; default all. May be repeated.")] = None,
     split: Annotated[str, typer.Option(help="Use only the cases of this split: train, val or test.")] = "",
@@ -288,7 +291,7 @@ def main(
     if unknown := sorted(set(methods) - set(METHODS)):
         raise CTSAM3DError(f"'{unknown[0]}' is not a method; choose among: {', '.join(METHODS)}.")
     settings = SystemSettings(python, clone, device, _options(option or ()), silence)
-    choices = [MethodChoice(chosen_method, model, weights, reach, settings) for chosen_method in methods]
+    choices = [MethodChoice(chosen_method, model, weights, reach, walk, settings) for chosen_method in methods]
     completed = complete(output, choices, records, plan, jobs, scheduler)
     Console().print(summary(completed.lines))
     for column in by or ():

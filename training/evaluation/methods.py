@@ -70,13 +70,15 @@ class MethodChoice:
     model: str = "ctsam3d-small"
     weights: str | None = None
     reach: Reach = "structure"
+    walk: bool = True
+    """Whether a model that has a random walk takes it."""
     settings: SystemSettings = field(default_factory=SystemSettings)
     """How a comparison system is installed."""
 
     def load(self) -> Method:
         """The method, ready for work. Raises ModelError, and CTSAM3DError where its package is not installed."""
         if self.name == "ctsam3d":
-            return OwnModel(Segmenter.load(self.model, self.weights), self.reach)
+            return OwnModel(Segmenter.load(self.model, self.weights), self.reach, self.walk)
         if self.name in SYSTEMS:
             return Comparison(SYSTEMS[self.name], self.weights, self.settings)
         if self.name not in BASELINES:
@@ -90,20 +92,25 @@ class MethodChoice:
         return cast("Method", getattr(module, BASELINES[self.name])())
 
 
-def run_name(model: TrainedModel, reach: Reach = "structure") -> str:
-    """The run under which results of a model are filed: name, start of the file's hash, and an unusual reach."""
-    return f"{model.info.name}-{model.file_hash[:8]}" + (f"-{reach}" if reach != "structure" else "")
+def run_name(model: TrainedModel, reach: Reach = "structure", walk: bool = True) -> str:
+    """The run under which results of a model are filed: name, start of the file's hash, and what is unusual."""
+    unusual: list[str] = [reach] if reach != "structure" else []
+    if model.network.config.walk_width and not walk:
+        unusual.append("without-walk")
+    return "-".join((model.info.name, model.file_hash[:8], *unusual))
 
 
 class OwnModel:
-    """A CT-SAM3D network, bundled or from a file."""
+    """A CT-SAM3D network, bundled or from a file; where it has a random walk, with or without that."""
 
     name = "ctsam3d"
 
-    def __init__(self, segmenter: Segmenter, reach: Reach = "structure") -> None:
-        self.run = run_name(segmenter.engine.model, reach)
+    def __init__(self, segmenter: Segmenter, reach: Reach = "structure", walk: bool = True) -> None:
+        self.run = run_name(segmenter.engine.model, reach, walk)
         self._segmenter = segmenter
         self._reach = reach
+        if not walk:
+            segmenter.engine.model.network.walk = None
 
     def open(self, volume: Volume) -> Clickable[Result]:
         """A session with this reach. Raises VolumeError."""

@@ -45,10 +45,15 @@ class NetworkConfig:
     cross_patch_widths: tuple[int, int, int, int, int]
     semantic_places: bool = False
     """Whether the embedding's U-Net also predicts instance places and borders."""
+    walk_width: int = 0
+    """Hidden units of the network that weighs the evidence for a random walk around the clicks (`small/walk.py`). The
+    walk then makes the mask; 0: no walk. A walk needs a `semantic_width`."""
 
     def __post_init__(self) -> None:
         if self.semantic_width and not (self.fine_width and self.prompting == "psap"):
             raise ModelError(f"The network {self.name} has semantics without fine_width and psap; give both.")
+        if self.walk_width and not self.semantic_width:
+            raise ModelError(f"The network {self.name} has a walk_width without a semantic_width; give both.")
 
     @property
     def block_widths(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from CTSAM3DLib.model.decoder import PromptDecoder
 from CTSAM3DLib.model.encoder import ImageEncoder
 from CTSAM3DLib.model.small.embedding import EmbeddingNetwork
 from CTSAM3DLib.model.small.guided_decoder import GuidedDecoder
+from CTSAM3DLib.model.small.walk import Walk
 
 
 class CTSAM3D(nn.Module):
@@ -28,6 +29,7 @@ class CTSAM3D(nn.Module):
         self.cross_patch = CrossPatchNetwork(config)
         width, filters = config.semantic_width, config.semantic_filters
         self.semantics = EmbeddingNetwork(width, filters, config.semantic_places) if width else None
+        self.walk = Walk(config.walk_width) if config.walk_width else None
 
     def encode(self, image: Tensor, vectors: Tensor | None = None) -> list[Tensor]:
         """Encode patches; needed once, whatever the clicks.

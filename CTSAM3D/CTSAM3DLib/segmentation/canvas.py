@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.imaging.geometry import filled_box
+from CTSAM3DLib.imaging.geometry import Box, filled_box
 from CTSAM3DLib.segmentation.patch_grid import PATCH, Start, TileIndex, tiles_under
 
 MASK = 128
@@ -48,6 +48,15 @@ class Canvas:
             if index in self.tiles:
                 patch[of_patch] = self.tiles[index][of_tile]
         return patch
+
+    def read_box(self, box: Box) -> NDArray[np.uint8]:
+        """The values in a box, slices in z, y, x of the model grid; zero where nothing is known."""
+        values = np.zeros([axis.stop - axis.start for axis in box], np.uint8)
+        for z, y, x in itertools.product(*(range(axis.start, axis.stop, PATCH) for axis in box)):
+            firsts = [n - axis.start for n, axis in zip((z, y, x), box, strict=True)]
+            part = values[tuple(slice(first, first + PATCH) for first in firsts)]
+            part[:] = self.read((z, y, x))[tuple(slice(size) for size in part.shape)]
+        return values
 
     def write(self, start: Start, patch: NDArray[np.uint8]) -> Canvas:
         """A new canvas with the patch (64, 64, 64) written from voxel `start` (z, y, x) on."""

@@ -39,11 +39,20 @@ class State:
     """Patches in which clicks were decoded, the latest last."""
     quality: float = 0.0
     """The network's estimate of the Dice of the latest clicked patch, 0..1."""
+    walked: Canvas | None = None
+    """The mask of a random walk, for models that have one; growth and later clicks continue from `canvas`."""
+
+    @property
+    def shown(self) -> Canvas:
+        """The canvas that the mask is made of."""
+        return self.canvas if self.walked is None else self.walked
 
     @property
     def nbytes(self) -> int:
         """Bytes of this state; other states may share most of them."""
-        return sum(tile.nbytes for tile in self.canvas.tiles.values()) + OBJECT_BYTES * (1 + len(self.patches))
+        canvases = (self.canvas,) if self.walked is None else (self.canvas, self.walked)
+        tiles = sum(tile.nbytes for canvas in canvases for tile in canvas.tiles.values())
+        return tiles + OBJECT_BYTES * (1 + len(self.patches))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import struct
 import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 from CTSAM3DLib.cache import Cache
@@ -20,10 +21,13 @@ from CTSAM3DLib.clicks.click import Click, check_clicks
 from CTSAM3DLib.execution.engine import Engine, Features
 from CTSAM3DLib.imaging.geometry import Geometry
 from CTSAM3DLib.imaging.volume import Volume
+from CTSAM3DLib.segmentation.canvas import Canvas
 from CTSAM3DLib.segmentation.click_step import ClickStep, State, Step
 from CTSAM3DLib.segmentation.growth import Reach, check_reach
 from CTSAM3DLib.segmentation.patch_grid import PatchSource, Start, TileSampler
 from CTSAM3DLib.segmentation.result import Result
+from CTSAM3DLib.segmentation.sight import Sight
+from CTSAM3DLib.segmentation.walk import Weights, walk_around
 
 CACHED_BYTES = 2**30
 """Bound in bytes of a session's own cache; sessions that share a cache share its bound."""
@@ -51,6 +55,8 @@ class Session:
         self._cache = Cache(CACHED_BYTES) if cache is None else cache
         self._owner = owner
         self._lock = threading.Lock()
+        walk = getattr(engine.model.network, "walk", None)
+        self._weights = None if walk is None else Weights.of(walk)
 
     def prepare(self) -> None:
         """Nothing: a session on this computer is ready once it is open."""
@@ -97,7 +103,10 @@ class Session:
         prefixes = _prefixes(clicks)
         cached, state = self._longest_cached(prefixes, reach)
         for count in range(cached + 1, len(clicks) + 1):
+            before = state.walked
             state = yield from self._click_step(clicks[:count], reach).run(state)
+            if self._weights is not None and state.patches:
+                state = yield from self._walk(clicks[:count], before, state, self._weights)
             self._put_state(prefixes[count - 1], reach, state)
         if state.clicked:  # the next click is likely to be decoded in the patch of the latest
             self.engine.prefetch(partial(self._click_step(clicks, reach).prompts, state.canvas, state.clicked[-1]))
@@ -114,7 +123,7 @@ class Session:
             quality=state.quality,
             patches=state.patches,
             final=final,
-            canvas=state.canvas,
+            canvas=state.shown,
             grid=self.grid,
             geometry=self.geometry,
             execution=self.engine.execution,
@@ -128,6 +137,32 @@ class Session:
             features = self.engine.encode(self.source.patch(start))
             self._cache.put(key, features, sum(level.nbytes for level in features))
         return features
+
+    def sight(self, start: Start) -> Sight:
+        """What a random walk needs of the patch at `start` (z, y, x), cached."""
+        key = (self._owner, "sight", start)
+        sight: Sight | None = self._cache.get(key)
+        if sight is None:
+            image, embedding, *_ = (level[0].float().cpu().numpy() for level in self.features(start)[:2])
+            low, high = self.engine.model.info.window
+            width = self.engine.model.network.config.semantic_width
+            sight = Sight.of(start, image[0] * (high - low) + low, embedding, width)
+            self._cache.put(key, sight, sight.nbytes)
+        return sight
+
+    def _walk(
+        self, clicks: tuple[Click, ...], before: Canvas | None, state: State, weights: Weights
+    ) -> Generator[Step, None, State]:
+        """The state with the mask of a random walk, pausing where evicted patches have to be encoded again."""
+        starts = tuple(dict.fromkeys(patch.start for patch in state.patches))
+        if evicted := tuple(start for start in starts if not self._is_cached(start)):
+            yield Step(state, evicted)
+        sights = [self.sight(start) for start in starts]
+        walked = walk_around(clicks, state.canvas, before, state.quality, sights, self.grid, weights)
+        return replace(state, walked=walked)
+
+    def _is_cached(self, start: Start) -> bool:
+        return any((self._owner, kind, start) in self._cache for kind in ("sight", "features"))
 
     def patches_to_read(self, starts: Sequence[Start]) -> list[Start]:
         """Those of the patches whose voxels the network needs: to encode them, or as input of cross-patch prompts."""
