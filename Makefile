@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 JOBS ?= 2
 
-.PHONY: demo web test test-processors lint benchmark paper clean
+.PHONY: demo web test test-all test-fast test-processors lint docs benchmark paper clean
 
 demo: $(VENV)/installed
 	$(BIN)/ctsam3d demo --output demo
@@ -14,8 +14,17 @@ demo: $(VENV)/installed
 web: $(VENV)/installed
 	$(BIN)/ctsam3d web
 
+# All tests but the long ones.
 test: lint
+	$(BIN)/pytest -m "not slow"
+
+# What is long too: fuzzing by the thousand, endurance. For the night and before a release.
+test-all: lint
 	$(BIN)/pytest
+
+# What needs no browser, no server, no bundled model and no real CT. Further options of pytest: OPTIONS="-k clicks".
+test-fast: lint
+	$(BIN)/pytest -n auto -m "not (web or server or model or data or gpu or slow)" $(OPTIONS)
 
 # All tests as on four other processors, four times as long; one of them: .venv/bin/python -m Testing.processors NAME=VALUE
 test-processors: $(VENV)/installed
@@ -26,13 +35,6 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-
-.PHONY: test-fast docs
-FAST := Testing/contract Testing/unit
-
-# The library alone: no browser, no server, no training. Further options of pytest: make test-fast OPTIONS="-k clicks".
-test-fast: $(VENV)/installed
-	$(BIN)/pytest $(FAST) $(OPTIONS)
 
 # The documentation's pages, in site/; any warning is an error.
 docs: $(VENV)/installed
