@@ -21,6 +21,12 @@ def checkBox(name: str, text: str, toolTip: str):
     return _named(widget, name, toolTip)
 
 
+def radioButton(name: str, text: str, toolTip: str):
+    """One of several choices, whose mark shows in every style which one is taken."""
+    widget = qt.QRadioButton(text)
+    return _named(widget, name, toolTip)
+
+
 def comboBox(name: str, toolTip: str):
     """A combo box that takes the room there is, however long its texts are."""
     widget = qt.QComboBox()

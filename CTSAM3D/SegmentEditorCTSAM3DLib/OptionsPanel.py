@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from CTSAM3DWidgets.FormWidgets import busyRow, button, checkBox, choose, comboBox, label, reachBox, row
+from CTSAM3DWidgets.FormWidgets import busyRow, button, checkBox, choose, comboBox, label, radioButton, reachBox, row
 
 
 class OptionsPanel:
@@ -20,9 +20,9 @@ class OptionsPanel:
     def __init__(self, scriptedEffect) -> None:
         self.scriptedEffect = scriptedEffect
         self._addClickRows()
+        self._addStatusRows()  # near the clicks: in a low window the end of the panel is out of sight
         self._addExtentRows()
         self._addMachineRows()
-        self._addStatusRows()
 
     # Parameters of the effect's node: what belongs to the scene. The server belongs to the computer, see Settings.
 
@@ -78,7 +78,7 @@ class OptionsPanel:
         self.clearButton.enabled = positive + negative > 0
 
     def showStatus(self, text: str) -> None:
-        """Show one line under the options."""
+        """Show one line below the clicks."""
         self.statusLabel.setText(text)
 
     def showWork(self, busy: bool, waiting: bool) -> None:
@@ -94,19 +94,18 @@ class OptionsPanel:
     # Rows
 
     def _addClickRows(self) -> None:
-        self.insideButton = button(
+        self.insideButton = radioButton(
             "Inside",
             _("+ Inside"),
             _("A left click says: this belongs to the segment. Ctrl + left click says the opposite."),
         )
-        self.outsideButton = button(
+        self.outsideButton = radioButton(
             "Outside",
             _("− Outside"),  # noqa: RUF001 - a minus sign
             _("A left click says: this does not belong to the segment. Key N swaps."),
         )
         self.signGroup = qt.QButtonGroup(self.scriptedEffect.optionsFrame())
         for sign in (self.insideButton, self.outsideButton):
-            sign.checkable = True
             self.signGroup.addButton(sign)
         self.insideButton.checked = True
         self._addRow(_("Left click:"), self.insideButton, self.outsideButton)

@@ -338,3 +338,25 @@ def test_keys_do_what_the_buttons_do(workplace):
     assert all(shortcut.enabled for shortcut in keys.values())
     workplace.editor.setActiveEffectByName("")
     assert not any(shortcut.enabled for shortcut in keys.values())
+
+
+def test_the_status_lies_below_the_clicks_and_above_the_other_options(workplace):
+    """In a low window with Slicer's Data Probe open, the end of the panel is out of sight."""
+    import qt  # the host's, which is there once the fixture has started it
+
+    panel = workplace.effect.panel
+    frame = workplace.effect.scriptedEffect.optionsFrame()
+
+    def height(widget):
+        return widget.mapTo(frame, qt.QPoint(0, 0)).y()
+
+    assert height(panel.countLabel) < height(panel.statusLabel) < height(panel.reachBox)
+
+
+def test_the_sign_of_a_click_is_a_radio_button(workplace):
+    import qt
+
+    panel = workplace.effect.panel
+    assert isinstance(panel.insideButton, qt.QRadioButton)
+    assert isinstance(panel.outsideButton, qt.QRadioButton)
+    assert (panel.insideButton.checked, panel.outsideButton.checked) == (True, False)
