@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.cache import Cache
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.constants import AIR_HU, PATCH
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, PatchSource, Start, TileIndex, tiles_under
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid, PatchSource, Start, TileIndex, tiles_under
 
 MAX_AXIS = 4096
 """Voxels along an axis of a CT, and of its model grid."""

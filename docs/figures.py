@@ -12,8 +12,9 @@ sys.path.insert(0, str(ROOT))  # the stand-in network lies with the tests, which
 
 from CTSAM3DLib import Click, Segmenter, Volume  # noqa: E402
 from CTSAM3DLib.execution.engine import Engine  # noqa: E402
+from CTSAM3DLib.imaging.constants import PATCH  # noqa: E402
 from CTSAM3DLib.segmentation.canvas import MASK  # noqa: E402
-from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler  # noqa: E402
+from CTSAM3DLib.segmentation.patch_grid import TileSampler  # noqa: E402
 from CTSAM3DLib.segmentation.session import Result  # noqa: E402
 from Testing.support.threshold_network import threshold_model  # noqa: E402
 from training.phantoms.phantoms import torso  # noqa: E402

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy.ndimage import binary_dilation
 
-from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.run_command import run_command
 from training.data.atlas_patients import atlas_cases
 from training.data.datasets import CaseRecord, read_dataset

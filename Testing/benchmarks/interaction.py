@@ -183,8 +183,9 @@ def _answer(session, clicks: list[Click], reach: str):
 
 def _growth_apart(engine, volume: Volume) -> Wait:
     """What one patch of growth costs whether or not this model's mask grew: sample, encode, propose, decode."""
+    from CTSAM3DLib.imaging.constants import PATCH
     from CTSAM3DLib.segmentation.growth import DIRECTIONS, STRIDE
-    from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+    from CTSAM3DLib.segmentation.patch_grid import TileSampler
     from CTSAM3DLib.segmentation.prompt_maps import click_maps
 
     source = TileSampler(volume, engine.model.info.spacing)

@@ -24,11 +24,12 @@ from rich.table import Table
 
 from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.interaction.prediction_worker import PredictionWorker
 from CTSAM3DLib.mrml.predictor import Failed, SegmentPredictor, Target, Written
 from CTSAM3DLib.mrml.writing import LogicSegmentWriter
-from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+from CTSAM3DLib.segmentation.patch_grid import TileSampler
 from CTSAM3DLib.segmentation.session import Session
 from Testing.support.mrml_nodes import add_segmentation, add_volume
 from Testing.support.mrml_scenes import scene_of_slicer

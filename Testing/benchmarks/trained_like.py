@@ -20,10 +20,10 @@ from scipy import ndimage
 
 from CTSAM3DLib.checkpoints.checkpoint import save
 from CTSAM3DLib.checkpoints.model_info import ModelInfo
-from CTSAM3DLib.imaging.resampling import PAPER_SPACING
+from CTSAM3DLib.imaging.constants import PAPER_SPACING, PATCH
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.model import build
-from CTSAM3DLib.segmentation.patch_grid import PATCH, TileSampler
+from CTSAM3DLib.segmentation.patch_grid import TileSampler
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.support.data import DATA
 

@@ -199,10 +199,10 @@ def test_a_model_is_imported_offered_to_the_effect_and_removed(slicer_host, pane
     panel.models.importButton.click()
     wait(slicer_host, panel.models)
     assert panel.models.statusLabel.text == "The model mine is ready."
-    assert ("mine", "mine") in applicationBackends().models("")
+    assert "mine" in applicationBackends().models("")
     assert panel.models.removeButton.enabled
     panel.models.removeButton.click()
-    assert ("mine", "mine") not in applicationBackends().models("")
+    assert "mine" not in applicationBackends().models("")
 
 
 def test_a_file_that_is_no_model_is_refused_with_a_sentence(slicer_host, panel, monkeypatch, tmp_path):

@@ -16,8 +16,9 @@ import numpy as np
 import requests
 import zstandard
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.remote.protocol import MAX_CLICKS, MAX_TILES, MAX_UPLOAD, PROTOCOL, PROTOCOL_HEADER, pack, pack_tiles
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid
 from CTSAM3DServer.admission import MAX_JSON
 
 ID = "f" * 64

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.constants import AIR_HU
 from training.data.real_volumes import BRIGHTEST, Foreground, RealVolume
 from training.data.samples import PATCH, Cropping, PhantomSamples, Pose, RealSamples, Sample, augment, mixed
 from training.data.supervoxels import body_mask, pseudo_labels

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import MASK, Canvas
-from CTSAM3DLib.segmentation.patch_grid import PATCH
 
 STARTS = st.tuples(*[st.integers(-100, 200)] * 3)
 

@@ -396,7 +396,10 @@ class AnyUse(RuleBasedStateMachine):
         on_their_way = list(self.segments.on_their_way)
         self.editor.cancel(on_their_way)
         if on_their_way and seen != self.segments.clicks("liver"):
-            self.editor.redo("liver")
+            try:
+                self.editor.redo("liver")
+            except ClickError:
+                assert self.segments.is_pending("liver")
             assert self.segments.clicks("liver") == seen
 
     @rule()

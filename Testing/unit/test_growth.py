@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import MASK, Canvas
 from CTSAM3DLib.segmentation.fusion import depth_in_patch
 from CTSAM3DLib.segmentation.growth import BORDER, GROUP, MIN_OPEN, MIN_PEAK, STRIDE, Growth, grow
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, Start
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid, Start
 
 START = (STRIDE * 2,) * 3
 """Of the clicked patch, in the middle of five by five by five patches."""

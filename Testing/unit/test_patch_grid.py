@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING
+from CTSAM3DLib.imaging.constants import AIR_HU, PAPER_SPACING, PATCH
 from CTSAM3DLib.imaging.volume import Geometry, Volume
 from CTSAM3DLib.segmentation import bring_back as bring_back_module
 from CTSAM3DLib.segmentation.bring_back import bring_back
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, TileSampler
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid, TileSampler
 from Testing.support.data import DATA, needs_data
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

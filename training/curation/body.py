@@ -8,7 +8,7 @@ import cc3d
 import numpy as np
 import SimpleITK as sitk
 
-from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.constants import AIR_HU
 
 SKIN_HU = -300
 TABLE_MM = 3.0

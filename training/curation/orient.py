@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU, as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)

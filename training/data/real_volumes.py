@@ -20,8 +20,9 @@ from scipy.ndimage import find_objects
 
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import OutputError, VolumeError
+from CTSAM3DLib.imaging.constants import AIR_HU, PAPER_SPACING
 from CTSAM3DLib.imaging.geometry import Geometry, filled_box
-from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, as_image, interpolate, shrunk
+from CTSAM3DLib.imaging.resampling import as_image, interpolate, shrunk
 from CTSAM3DLib.imaging.volume import Volume
 from training.data.datasets import CaseRecord
 from training.data.supervoxels import pseudo_labels

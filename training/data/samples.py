@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter, uniform_filter1d
 
-from CTSAM3DLib.imaging.resampling import AIR_HU, PATCH
+from CTSAM3DLib.imaging.constants import AIR_HU, PATCH
 from training.data.real_volumes import BRIGHTEST, Foreground, RealVolume
 from training.phantoms.phantoms import anatomy_like, torso
 

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.model.configs import config_named
-from CTSAM3DLib.segmentation.patch_grid import PATCH
 from training.config import Recipe
 from training.evaluation.efficiency import COLUMNS
 from training.exhibits.queries import PUBLISHED_FILE

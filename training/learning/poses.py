@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from CTSAM3DLib.imaging.resampling import PATCH
+from CTSAM3DLib.imaging.constants import PATCH
 
 COARSE = 17
 """Points of the coarse grid along an axis: every fourth voxel of a patch, and one beyond its end."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.phantom.shapes import Canvas, along_axes, gaussian_matrix, slice_matrix, smooth_noise
 from CTSAM3DLib.phantom.torso import TorsoPhantom, torso
 

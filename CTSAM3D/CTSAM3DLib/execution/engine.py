@@ -26,7 +26,7 @@ from CTSAM3DLib.errors import MemoryForecastError, ModelError
 from CTSAM3DLib.execution.cuda_graphs import FastOnCuda
 from CTSAM3DLib.execution.memory import memory_forecast
 from CTSAM3DLib.execution.policy import TOLERANCE, Execution, Prefetching, fast_on_cpu
-from CTSAM3DLib.imaging.resampling import PATCH
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.model import CTSAM3D
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from CTSAM3DLib.checkpoints.checkpoint import TrainedModel
 from CTSAM3DLib.execution.policy import fast_cpu_cached_numbers
-from CTSAM3DLib.imaging.resampling import PATCH
+from CTSAM3DLib.imaging.constants import PATCH
 
 CONVOLUTION_WORKSPACE = 64 * 2**20
 """Bytes of workspace that convolutions allocate, whatever the widths."""

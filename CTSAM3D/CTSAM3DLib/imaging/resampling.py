@@ -8,14 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.constants import PAPER_SPACING
 from CTSAM3DLib.imaging.geometry import Geometry
-
-PAPER_SPACING = 1.5
-"""mm. Voxel size of the paper's network (Implementation Details)."""
-AIR_HU = -1024
-"""HU. Value of voxels outside a CT."""
-PATCH = 64
-"""Voxels along each axis of the patch that every network sees, and of a tile."""
 
 
 def shrunk(image: sitk.Image, spacing: float) -> sitk.Image:

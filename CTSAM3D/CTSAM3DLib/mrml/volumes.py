@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from CTSAM3DLib.errors import VolumeError
-from CTSAM3DLib.imaging.resampling import AIR_HU
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.mrml import frames
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.clicks.colors import NEGATIVE_COLOR, POSITIVE_COLOR
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
+from CTSAM3DLib.imaging.resampling import as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
 
 Color = tuple[float, float, float]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.phantom.shapes import Canvas, along_axes, gaussian_matrix, smooth_noise
 

@@ -20,9 +20,10 @@ import zstandard
 from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import Canvas
 from CTSAM3DLib.segmentation.growth import Patch
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, Start, TileIndex
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid, Start, TileIndex
 
 PROTOCOL = 1
 """Version of the protocol, raised when an older client or server would misunderstand a message."""

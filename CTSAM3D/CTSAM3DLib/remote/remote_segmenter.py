@@ -22,6 +22,7 @@ from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
 from CTSAM3DLib.checkpoints.model_info import ModelInfo
 from CTSAM3DLib.clicks.click import Click, check_clicks
 from CTSAM3DLib.errors import ClickError, ModelError, Problem, ServerError
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.imaging.volume import Volume
 from CTSAM3DLib.remote.connection import PARALLEL, Connection, Endpoint, complete_address
 from CTSAM3DLib.remote.protocol import (
@@ -35,7 +36,7 @@ from CTSAM3DLib.remote.protocol import (
     pack_tiles,
 )
 from CTSAM3DLib.segmentation.growth import Reach, check_reach
-from CTSAM3DLib.segmentation.patch_grid import PATCH, TileIndex, TileSampler
+from CTSAM3DLib.segmentation.patch_grid import TileIndex, TileSampler
 from CTSAM3DLib.segmentation.result import Result
 
 MAX_PREPARED = 64

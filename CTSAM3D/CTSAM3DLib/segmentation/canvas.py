@@ -14,8 +14,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.imaging.geometry import Box, filled_box
-from CTSAM3DLib.segmentation.patch_grid import PATCH, Start, TileIndex, tiles_under
+from CTSAM3DLib.segmentation.patch_grid import Start, TileIndex, tiles_under
 
 MASK = 128
 """Lowest value that belongs to the mask, probability 0.5; `bring_back` uses the same threshold."""

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks.click import Click
 from CTSAM3DLib.execution.engine import Engine, Features
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import Canvas
 from CTSAM3DLib.segmentation.fusion import fuse_click, patch_for_click
 from CTSAM3DLib.segmentation.growth import MAX_HOPS, Patch, Reach, grow
-from CTSAM3DLib.segmentation.patch_grid import PATCH, PatchSource, Start
+from CTSAM3DLib.segmentation.patch_grid import PatchSource, Start
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
 
 MAX_PATCHES = 96

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.constants import AIR_HU, PATCH
 from CTSAM3DLib.imaging.geometry import Box, filled_box
-from CTSAM3DLib.imaging.resampling import AIR_HU, PATCH
 from CTSAM3DLib.model.small.walk import CLICKS, VOXELS
 from CTSAM3DLib.segmentation.canvas import MASK, Canvas
 from CTSAM3DLib.segmentation.patch_grid import ModelGrid

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import Canvas
-from CTSAM3DLib.segmentation.patch_grid import PATCH, Start
+from CTSAM3DLib.segmentation.patch_grid import Start
 
 REUSE_MARGIN = 12
 """Voxels. A click at least this far inside the sides of an earlier clicked patch is decoded in that patch."""

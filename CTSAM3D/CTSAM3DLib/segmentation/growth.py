@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.errors import CTSAM3DError
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.segmentation.canvas import MASK, Canvas
 from CTSAM3DLib.segmentation.fusion import DeepestPatch
-from CTSAM3DLib.segmentation.patch_grid import PATCH, ModelGrid, Start
+from CTSAM3DLib.segmentation.patch_grid import ModelGrid, Start
 
 Reach = Literal["patch", "neighbours", "structure"]
 MAX_HOPS: dict[Reach, int | None] = {"patch": 0, "neighbours": 1, "structure": None}

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from CTSAM3DLib.cache import Cache
+from CTSAM3DLib.imaging.constants import AIR_HU, PAPER_SPACING, PATCH
 from CTSAM3DLib.imaging.geometry import Box, Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU, PAPER_SPACING, PATCH, as_image, interpolate, shrink_factors, shrunk
+from CTSAM3DLib.imaging.resampling import as_image, interpolate, shrink_factors, shrunk
 from CTSAM3DLib.imaging.volume import Volume
 
 _MAX_HU = 32767

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from CTSAM3DLib.imaging.resampling import PATCH
+from CTSAM3DLib.imaging.constants import PATCH
 
 SIGMA = 2.0
 """Voxels. Standard deviation of the Gaussian."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from CTSAM3DLib.imaging.constants import PATCH
 from CTSAM3DLib.imaging.geometry import Box
-from CTSAM3DLib.imaging.resampling import PATCH
 from CTSAM3DLib.segmentation.patch_grid import Start
 
 Floats = NDArray[np.float32]

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from CTSAM3DLib.clicks.click import Click
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU, as_image, interpolate
+from CTSAM3DLib.imaging.resampling import as_image, interpolate
 from CTSAM3DLib.imaging.volume import Volume
 
 INSIDE, OUTSIDE = 1, 2

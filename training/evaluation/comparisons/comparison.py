@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from CTSAM3DLib.cancel import CancelEvent
 from CTSAM3DLib.clicks.click import Click, check_clicks
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.geometry import Geometry
-from CTSAM3DLib.imaging.resampling import AIR_HU, as_image
+from CTSAM3DLib.imaging.resampling import as_image
 from CTSAM3DLib.imaging.volume import Volume
 from training.anatomy import canonical
 from training.evaluation.baselines import BaselineAnswer

@@ -19,8 +19,8 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from CTSAM3DLib.errors import VolumeError
+from CTSAM3DLib.imaging.constants import AIR_HU
 from CTSAM3DLib.imaging.dicom.frame import Frame
-from CTSAM3DLib.imaging.resampling import AIR_HU
 
 _COPIED = (
     "Rows",
