@@ -28,6 +28,8 @@ from training.evaluation.selection import group_of_label, spread
 from training.learning.history import History
 from training.learning.plan import Plan
 
+pytestmark = pytest.mark.model
+
 app = typer.Typer()
 app.command()(adopt.main)
 

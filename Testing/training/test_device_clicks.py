@@ -545,6 +545,7 @@ def refusing_to_wait():
         torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_nothing_waits_and_the_clicks_are_the_same():
     truth, prediction = batch(blobs(0), np.zeros((N, N, N), bool)), batch(blobs(2), blobs(3))

@@ -16,6 +16,8 @@ from training import gpu_run
 from training.learning import gpu_checks
 from training.learning.plan import FOLDER
 
+pytestmark = pytest.mark.model
+
 NOT_THERE = (
     "SimpleITK",
     "monai",
@@ -90,6 +92,7 @@ def test_the_papers_network_is_there():
     assert gpu_checks.paper_network().network.config.name == "ctsam3d"
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_masks_of_the_gpu():
     assert gpu_checks.masks_agree(load_model(), "cuda")["differing_share"] < 0.005

@@ -28,6 +28,8 @@ from training.paper.ablations import ABLATIONS, tiny_recipe
 from training.paper.entrants import Entrant, Need, Network, entrants, needs
 from training.paper.steps import Workplace, cases_to_measure, measure
 
+pytestmark = [pytest.mark.slow, pytest.mark.model]
+
 SPACING = 6.0
 LABELS = ("liver", "aorta", "rib_left_8", "visceral_fat", "cancer", "colon cancer primaries")
 TRAINED = "rff"

@@ -243,6 +243,7 @@ def test_a_decoder_is_compiled_but_for_its_guidance():
     assert counters["stats"]["calls_captured"] < 1000
 
 
+@pytest.mark.slow
 def test_smoke_ends_with_a_model_and_pictures(tmp_path):
     command = [sys.executable, "-m", "training.train", "--config", "small.yaml", "--smoke"]
     done = subprocess.run(

@@ -27,6 +27,8 @@ from CTSAM3DLib.output import pictures
 from CTSAM3DLib.phantom import torso
 from CTSAM3DLib.segmentation.session import Session
 
+pytestmark = pytest.mark.model
+
 COMMAND = Path(sys.executable).with_name("ctsam3d")
 INSIDE = "-3.0,-2.5,1.0"
 MODEL = next(iter(bundled_models()))

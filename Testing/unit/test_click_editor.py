@@ -420,4 +420,4 @@ class AnyUse(RuleBasedStateMachine):
 
 
 TestAnyUse = AnyUse.TestCase
-TestAnyUse.settings = settings(max_examples=60, deadline=None)
+TestAnyUse.settings = settings(max_examples=25, deadline=None)

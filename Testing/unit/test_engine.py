@@ -167,6 +167,7 @@ def test_the_best_device_is_found():
     engine.close()
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_cuda_gives_the_masks_of_the_cpu(engine, patches, prompts):
     on_gpu = Engine(small_model(), "cuda")
@@ -181,6 +182,7 @@ def test_cuda_gives_the_masks_of_the_cpu(engine, patches, prompts):
     on_gpu.close()
 
 
+@pytest.mark.gpu
 @needs_cuda
 def test_the_cpu_goes_on_when_the_gpu_is_full(engine, patches, prompts):
     crowded = Engine(small_model(), "cuda")

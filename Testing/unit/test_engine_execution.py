@@ -23,6 +23,8 @@ from CTSAM3DLib.segmentation.patch_grid import TileSampler
 from CTSAM3DLib.segmentation.prompt_maps import click_maps
 from Testing.support.data import DATA, needs_data
 
+pytestmark = pytest.mark.model
+
 CT = DATA / "ct" / "torso-3mm.nii.gz"
 
 
@@ -186,6 +188,7 @@ def test_graphs_are_recorded_once_for_each_shape():
     assert torch.equal(quality, expected_quality)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this computer has no CUDA device")
 def test_recorded_graphs_give_the_masks_of_plain_execution(model, plain):
     on_gpu = Engine(model, "cuda")

@@ -21,6 +21,8 @@ from CTSAM3DLib.segmentation.session import Segmenter, Session, _prefixes
 from Testing.benchmarks.network import liver
 from Testing.processors import environment
 
+pytestmark = pytest.mark.model
+
 OTHERS = {
     "SSE and one thread": {
         "MKL_CBWR": "COMPATIBLE",

@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.model
+
 ROOT = Path(__file__).resolve().parents[2]
 CORE = ("test_session.py", "test_engine.py", "test_engine_memory.py", "test_checkpoints.py")
 

@@ -94,6 +94,6 @@ def as_markdown(table: pd.DataFrame) -> list[str]:
 
 def _rows(table: pd.DataFrame) -> list[Sequence[str]]:
     return [
-        [f"{value:.3f}" if isinstance(value, float) else str(value) for value in row]
+        [(f"{value:.3f}" if value == value else "-") if isinstance(value, float) else str(value) for value in row]
         for row in table.itertuples(index=False)
     ]
