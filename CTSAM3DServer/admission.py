@@ -19,7 +19,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DLib.remote.protocol import MAX_UPLOAD, PROTOCOL, PROTOCOL_HEADER
 from CTSAM3DServer.keys import KeyFileError, Keys
 from CTSAM3DServer.metrics import Metrics

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from CTSAM3DLib.errors import CTSAM3DError, OutputError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DServer.keys import KeyFile
 from CTSAM3DServer.settings import Settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DLib.remote.protocol import DEFAULT_PORT
 from CTSAM3DServer.keys import KeyFile
 

@@ -49,8 +49,8 @@ BLOCKS: dict[str, tuple[Room, ...]] = {
         _library("imaging", "volume, geometry, files, DICOM, resampling"),
         Room(
             "ground",
-            "errors, atomic, cache, cancel, run_command",
-            tuple(f"CTSAM3DLib.{name}" for name in ("errors", "atomic", "cache", "cancel", "run_command")),
+            "errors, atomic, cache, cancel, loopback, run_command",
+            tuple(f"CTSAM3DLib.{name}" for name in ("errors", "atomic", "cache", "cancel", "loopback", "run_command")),
         ),
     ),
     "3D Slicer": (

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DWidgets.Settings import Server, Settings
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from CTSAM3DLib.checkpoints.bundled import bundled_models
 from CTSAM3DLib.errors import CTSAM3DError, ModelError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DServer.keys import Entry, KeyFile, KeyFileError
 from CTSAM3DServer.run import Server, load_models
 from CTSAM3DServer.service import Service

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from urllib.parse import urlsplit
 
 import psutil
@@ -38,6 +39,26 @@ def test_a_reload_changes_nothing(desk, middle):
     assert (desk.segments(), desk.clicks()) == before
     desk.page.keyboard.press("u")
     expect(desk.page.locator(".ctsam3d-clicks .v-chip")).to_have_count(0)
+
+
+def test_where_a_proxy_is_set_the_page_sends_it_nothing(ct_file, tmp_path, new_desk, middle, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        proxy.setblocking(False)
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        site = Site(str(ct_file), log=tmp_path / "log")
+        try:
+            desk = new_desk(site.address)
+            desk.wait_for_ct()
+            desk.click(middle("liver"))
+            desk.settle()
+            assert desk.segments()[0][1] > 0
+        finally:
+            site.stop()
+        with pytest.raises(BlockingIOError):
+            proxy.accept()
 
 
 def test_two_tabs_have_two_cts(desk, site, middle, torso, tmp_path):

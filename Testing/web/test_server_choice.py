@@ -47,3 +47,15 @@ def test_a_wrong_key_and_a_server_that_is_not_there_are_told_and_this_computer_g
     desk.click(middle("spleen"))
     desk.settle()
     assert desk.segments()[0][1] > 0
+
+
+def test_a_server_that_is_gone_is_told_and_the_page_waits_no_longer(desk, middle):
+    with LocalServer() as running:
+        endpoint = running.endpoint()
+        use_server(desk, endpoint.address, endpoint.key)
+        expect(desk.page.get_by_text(f"Masks are computed at {endpoint.address}")).to_be_visible(timeout=20_000)
+        desk.page.keyboard.press("Escape")
+    desk.click(middle("kidney_left"))
+    expect(desk.page.locator(".ctsam3d-problem")).to_contain_text(endpoint.address, timeout=60_000)
+    expect(desk.page.locator(".ctsam3d-status")).to_contain_text("made no mask")
+    assert len(desk.clicks()) == 1

@@ -13,6 +13,7 @@ import requests
 from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
 from CTSAM3DLib.errors import ModelError
+from CTSAM3DLib.loopback import Session
 
 Progress = Callable[[int, "int | None"], None]
 """Called with the bytes received and the bytes in total, or None where the server does not state the size."""
@@ -60,7 +61,7 @@ def _fetch(url: str, path: Path, progress: Progress | None, cancel: CancelEvent 
     received = path.stat().st_size if path.is_file() else 0
     # Uncompressed in transport: a range of compressed bytes would not match the bytes in the file.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={received}-"} if received else {})}
-    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
+    with Session() as session, session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
         if response.status_code == _RANGE_NOT_SATISFIABLE:
             return  # `path` is as long as the file or longer; the checksum tells whether it is the same file
         response.raise_for_status()

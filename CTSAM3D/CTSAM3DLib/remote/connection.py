@@ -17,7 +17,7 @@ import urllib3.exceptions
 
 from CTSAM3DLib.cancel import CancelEvent, stop_if_cancelled
 from CTSAM3DLib.errors import Problem, ServerError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import Session, is_loopback
 from CTSAM3DLib.remote.protocol import DEFAULT_PORT, PROTOCOL, PROTOCOL_HEADER
 
 CONNECT_S = 5.0
@@ -69,11 +69,6 @@ class Endpoint:
         """The host's name, without port."""
         return urlsplit(self.address).hostname or ""
 
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the server runs on this computer."""
-        return is_loopback(self.host)
-
 
 def complete_address(address: str) -> str:
     """Complete a user's input to a base URL. Raises ServerError for a malformed address.
@@ -112,7 +107,7 @@ class Connection:
 
     def __init__(self, endpoint: Callable[[], Endpoint]) -> None:
         self._endpoint = endpoint
-        self._session = requests.Session()
+        self._session = Session()
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL))
         self._session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=PARALLEL))
 
@@ -173,8 +168,6 @@ class Connection:
                 auth=_Bearer(endpoint.key),
                 timeout=(CONNECT_S, READ_S),
                 verify=endpoint.ca_file or True,
-                # A proxy from the environment cannot reach this computer.
-                proxies={"http": "", "https": ""} if endpoint.is_loopback else None,
                 allow_redirects=False,
                 stream=True,
             ) as response:

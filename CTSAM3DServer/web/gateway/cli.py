@@ -12,7 +12,7 @@ import typer
 
 from CTSAM3DLib.checkpoints.model_store import ModelStore
 from CTSAM3DLib.errors import CTSAM3DError
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DServer.settings import tls_context
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

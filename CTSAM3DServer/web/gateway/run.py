@@ -18,7 +18,7 @@ from aiohttp import web
 from CTSAM3DLib.atomic import atomic_write
 from CTSAM3DLib.errors import CTSAM3DError
 from CTSAM3DLib.interaction.backends import KnownServer
-from CTSAM3DLib.remote.loopback import is_loopback
+from CTSAM3DLib.loopback import is_loopback
 from CTSAM3DServer.settings import SettingsError
 from CTSAM3DServer.web.gateway.front import Front
 from CTSAM3DServer.web.gateway.model_servers import Networks

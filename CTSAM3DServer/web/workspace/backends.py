@@ -12,6 +12,7 @@ from CTSAM3DLib.errors import Problem, ServerError
 from CTSAM3DLib.interaction import backends
 from CTSAM3DLib.interaction.backends import KnownServer
 from CTSAM3DLib.interaction.prediction_worker import Backend
+from CTSAM3DLib.loopback import Session
 from CTSAM3DLib.remote.connection import Connection, Endpoint, complete_address
 from CTSAM3DLib.remote.remote_segmenter import RemoteSegmenter, test_connection
 
@@ -43,12 +44,13 @@ class Front:
     def network(self, model: str) -> Endpoint:
         """Where the network with this model is; it is started if it does not run. Raises ServerError."""
         try:
-            answer = requests.post(
-                f"{self.address}/network",
-                json={"model": model},
-                headers={"Authorization": f"Bearer {self.secret}"},
-                timeout=START_S,
-            ).json()
+            with Session() as session:
+                answer = session.post(
+                    f"{self.address}/network",
+                    json={"model": model},
+                    headers={"Authorization": f"Bearer {self.secret}"},
+                    timeout=START_S,
+                ).json()
         except (requests.RequestException, ValueError) as error:
             raise ServerError(
                 Problem.NOT_STARTED, "The network cannot be asked for; start ctsam3d web anew."

@@ -220,6 +220,8 @@ class Clicking:
             self._messages.say(f"Segmenting… {_patches(outcome.result)} so far.")
         elif isinstance(outcome, Failed):
             self._overlay.clear()
+            if not self.busy():
+                self._messages.say("The click made no mask.")
             self._messages.problem(str(outcome.error))
         elif isinstance(outcome, Written):
             self._on_written(outcome)
