@@ -51,10 +51,11 @@ def mask_of(session: Session, clicks: list[Click]) -> np.ndarray:
 def moved(folder: Path) -> None:
     """Continue there what was begun here, and click it anew; runs in a child process."""
     volume, clicks = clicked()
-    tiles, rest = pickle.loads((folder / "begun").read_bytes())
+    tiles, walked, rest = pickle.loads((folder / "begun").read_bytes())
+    state = State(Canvas(MappingProxyType(tiles)), *rest, walked=Canvas(MappingProxyType(walked)))
     segmenter = Segmenter.load(device="cpu")
     continued, anew = segmenter.open(volume), segmenter.open(volume)
-    continued._put_state(_prefixes(clicks)[BEGUN - 1], "patch", State(Canvas(MappingProxyType(tiles)), *rest))
+    continued._put_state(_prefixes(clicks)[BEGUN - 1], "patch", state)
     masks = [mask_of(continued, clicks), *(mask_of(anew, clicks[:count]) for count in range(1, len(clicks) + 1))]
     np.savez_compressed(folder / "masks.npz", *masks)
 
@@ -67,7 +68,7 @@ def begun() -> tuple[list[np.ndarray], bytes]:
     masks = [mask_of(session, clicks[:count]) for count in range(1, len(clicks) + 1)]
     _, state = session._longest_cached(_prefixes(clicks)[:BEGUN], "patch")
     rest = state.patches, state.clicked, state.quality
-    return masks, pickle.dumps((dict(state.canvas.tiles), rest))
+    return masks, pickle.dumps((dict(state.canvas.tiles), dict(state.walked.tiles), rest))
 
 
 @pytest.mark.parametrize("other", OTHERS)

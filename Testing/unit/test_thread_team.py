@@ -110,13 +110,15 @@ def test_little_work_is_not_shared(team):
 
 
 def test_a_team_that_nobody_uses_is_freed_with_its_threads():
+    others = set(threading.enumerate())
     gone = ThreadTeam()
-    threads = {name for name in map(str, threading.enumerate()) if "ctsam3d-team" in name}
+    threads = {thread.ident for thread in threading.enumerate() if thread not in others}
+    assert threads
     freed = weakref.ref(gone)
     del gone
     gc.collect()
     assert freed() is None
     end = time.monotonic() + 10
-    while threads & set(map(str, threading.enumerate())) and time.monotonic() < end:
+    while threads & {thread.ident for thread in threading.enumerate()} and time.monotonic() < end:
         time.sleep(0.01)
-    assert not threads & set(map(str, threading.enumerate()))
+    assert not threads & {thread.ident for thread in threading.enumerate()}

@@ -192,7 +192,7 @@ def opened(page, kept):
     return json.loads(saved.read_text())["name"] if saved.exists() else None
 
 
-def wait_until(condition, seconds=10.0):
+def wait_until(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
