@@ -301,7 +301,7 @@ def test_an_upload_after_a_restart_does_not_touch_the_open_ct(visit, ct_file, ke
     send(visit, ct_file)
     assert wait_until(lambda: opened(visit[1], kept) == "torso")
     folder, *_ = (kept / path for path in uploads(visit[1], kept))
-    after_a_restart = Files(types.SimpleNamespace(folder=folder.parents[1]))
+    after_a_restart = Files(types.SimpleNamespace(uploads=folder.parent))
     assert after_a_restart._new_folder() not in (folder, None)
     assert after_a_restart._new_folder().parent == folder.parent
 

@@ -117,11 +117,11 @@ class ChildProcess:
         """The last line that it wrote to its standard error, where that is kept, or how it ended."""
         for reader in self._readers:
             reader.join(PIPE_S)
+        with suppress(subprocess.TimeoutExpired):  # its pipes close a moment before it has ended
+            self._process.wait(PIPE_S)
         lines = [line.strip() for line in self._errors if line.strip()]
         if lines:
             return lines[-1].removeprefix("error: ").rstrip(".")
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(PIPE_S)
         return f"exit code {self.exit_code}"
 
     def send(self, line: str) -> None:

@@ -14,7 +14,7 @@ from aiohttp import BodyPartReader, web
 from CTSAM3DLib.atomic import describe_os_error
 from CTSAM3DLib.errors import CTSAM3DError, OutputError, VolumeError
 from CTSAM3DLib.imaging.archive import safe_path
-from CTSAM3DServer.web.scene.upload import find_ct
+from CTSAM3DServer.web.scene.upload import find_ct, name_of
 from CTSAM3DServer.web.workspace.results import write_result
 from CTSAM3DServer.web.workspace.workspace import Workspace
 
@@ -48,7 +48,7 @@ class Files:
             try:
                 files = await _stored(request, folder)
                 ct = await asyncio.to_thread(find_ct, files)
-                await self._workspace.open_ct(ct, ct.name.split(".")[0] or "CT")
+                await self._workspace.open_ct(ct, name_of(files if ct == folder else [ct]))
             finally:
                 await asyncio.to_thread(self._workspace.tidy_uploads)
         return refused[0] if refused else web.Response(text="taken")

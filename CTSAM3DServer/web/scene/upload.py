@@ -70,6 +70,12 @@ def find_ct(files: Sequence[Path]) -> Path:
     return files[0] if len(files) == 1 else _common_folder(files)
 
 
+def name_of(files: Sequence[Path]) -> str:
+    """What a CT in these files or this folder is called: what comes before the dot, where that is one name."""
+    stems = {file.name.split(".")[0] for file in files}
+    return (stems.pop() if len(stems) == 1 else "") or "CT"
+
+
 def _picture(stack: Stack) -> str:
     low, high = PICTURE_WINDOW
     (plane,) = hu_of([stack.frames[len(stack.frames) // 2]])
